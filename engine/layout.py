@@ -1,0 +1,147 @@
+"""Rows of the hot tables, and `Core`, the bundle every compiled kernel gets.
+
+A table is one array of fixed records with stable row ids; `dirty` holds one byte per page of
+`PAGE_SIZE` bytes, and whoever writes a row marks its page. A record fits one cache line, so
+a fill touches one line per order. Amounts are base units, prices ticks, quantities lots: int64.
+Row references are int32, and NONE (−1) means no row. Nothing is unsigned that meets arithmetic
+with signed numbers: numba would turn the pair into a float.
+"""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+
+PAGE_SIZE = 16384
+NONE = -1
+
+
+class MarketStatus(IntEnum):
+    """Which order operations a market takes; cancels are always allowed."""
+
+    CLOSED = 0
+    OPEN = 1
+
+
+ACCOUNT = np.dtype(
+    [
+        ("owner", "V32"),  # root authority: Ed25519 public key
+        ("first_order", "<i4"),  # head of the account's live orders
+        ("open_orders", "<i4"),
+        ("flags", "<i8"),
+        ("reserved", "V16"),
+    ]
+)  # 64 bytes; row = account id
+
+ASSET = np.dtype(
+    [
+        ("name", "V16"),
+        ("decimals", "<i8"),
+        ("deposited", "<i8"),  # ever
+        ("withdrawn", "<i8"),  # ever
+        ("reserved", "V24"),
+    ]
+)  # 64 bytes; row = asset id
+
+BALANCE = np.dtype(
+    [
+        ("account", "<i4"),
+        ("asset", "<i4"),
+        ("available", "<i8"),
+        ("held", "<i8"),  # by open orders
+        ("reserved", "<i8"),
+    ]
+)  # 32 bytes; rows are never freed
+
+MARKET = np.dtype(
+    [
+        ("name", "V16"),
+        ("base_asset", "<i4"),
+        ("quote_asset", "<i4"),
+        ("base_per_lot", "<i8"),  # base units in one lot
+        ("quote_per_lot_tick", "<i8"),  # quote units of one lot at a price of one tick
+        ("price_max", "<i8"),  # ticks; the ladder has price_max + 1 levels
+        ("qty_max", "<i8"),  # lots
+        ("notional_min", "<i8"),  # quote units
+        ("maker_fee_e6", "<i8"),  # millionths of what the maker receives, rounded up
+        ("taker_fee_e6", "<i8"),
+        ("status", "<i4"),  # MarketStatus
+        ("fee_base_row", "<i4"),  # balance rows of the venue's fee account
+        ("fee_quote_row", "<i4"),
+        ("open_orders", "<i4"),
+        ("level_start", "<i8"),  # first row in the level table
+        ("best_bid", "<i8"),  # 0: none
+        ("best_ask", "<i8"),  # price_max + 1: none
+        ("last_price", "<i8"),
+    ]
+)  # 128 bytes; row = market id
+
+LEVEL = np.dtype(
+    [
+        ("head", "<i4"),  # oldest order
+        ("tail", "<i4"),
+        ("qty", "<i8"),  # open lots
+    ]
+)  # 16 bytes; row = market.level_start + price. Row ids are stored plus one, so zero pages mean empty.
+
+ORDER = np.dtype(
+    [
+        ("account", "<i4"),
+        ("market", "<i2"),
+        ("side", "i1"),
+        ("flags", "i1"),  # 1: live
+        ("client_order_id", "<i8"),
+        ("price", "<i8"),
+        ("leaves", "<i8"),
+        ("filled", "<i8"),
+        ("prev", "<i4"),  # towards the head of the level; also links the free list
+        ("next", "<i4"),
+        ("prev_own", "<i4"),  # the account's live orders
+        ("next_own", "<i4"),
+        ("base_row", "<i4"),  # the account's balance rows
+        ("quote_row", "<i4"),
+    ]
+)  # 64 bytes
+
+COUNTERS = np.dtype(
+    [
+        ("height", "<i8"),
+        ("time_ms", "<i8"),
+        ("accounts", "<i8"),  # rows in use, per append-only table
+        ("assets", "<i8"),
+        ("balances", "<i8"),
+        ("markets", "<i8"),
+        ("levels", "<i8"),
+        ("orders_used", "<i8"),  # high-water mark of the order table
+        ("orders_free", "<i8"),  # head of its free list, or NONE
+        ("orders_live", "<i8"),
+        ("keys", "<i8"),
+        ("grants", "<i8"),
+        ("fills", "<i8"),  # ever
+        ("reserved", "V24"),
+    ]
+)  # 128 bytes; one row
+
+
+class Rows(NamedTuple):
+    """One table as kernels see it: records, and one dirty byte per page."""
+
+    rows: np.ndarray
+    dirty: np.ndarray
+
+
+class Core(NamedTuple):
+    """All tables of the compiled path. The three at the end are derived: they are rebuilt from the
+    others after a restore and are not part of the state root."""
+
+    counters: Rows
+    accounts: Rows
+    assets: Rows
+    balances: Rows
+    markets: Rows
+    levels: Rows
+    orders: Rows
+    order_index: np.ndarray  # open addressing: (hash32 << 32) | (row + 1); power-of-two length, int64
+    balance_index: np.ndarray  # the same for (account, asset)
+    grant_index: np.ndarray  # the same for (key, account)
+    ladder_bits: np.ndarray  # occupied levels, 64 a word; see matching

@@ -1,0 +1,139 @@
+"""What goes into the state machine and what comes out: fixed layouts, little-endian.
+
+`ORDER_OP` is one order operation inside an envelope (32 bytes, so an envelope's orders are one
+array). `JOURNAL` is one line of the journal (64 bytes). Codes are the wire's numbers: append only.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+
+AMOUNT_MAX = 2**62 - 1  # every amount, notional and supply stays at or below this
+
+
+class Op(IntEnum):
+    """Order operations."""
+
+    NEW = 1
+    CANCEL = 2
+    REDUCE = 3  # qty is how many lots to take away; keeps priority
+    REPLACE = 4  # new price and new open qty; goes to the back of its level
+    CANCEL_ALL = 5  # market 65535 means every market
+
+
+class Side(IntEnum):
+    BUY = 0
+    SELL = 1
+
+
+class TimeInForce(IntEnum):
+    """How long an order may rest. MARKET is IOC whose `price` is the protection price."""
+
+    GTC = 0
+    IOC = 1
+    FOK = 2
+    POST_ONLY = 3
+    MARKET = 4
+
+
+class SelfTrade(IntEnum):
+    """What happens when an account would trade with itself."""
+
+    CANCEL_TAKER = 0
+    CANCEL_MAKER = 1
+    CANCEL_BOTH = 2
+    DECREMENT = 3  # both lose the overlap; whoever is left with nothing is cancelled
+
+
+# flags of an order operation: side in bit 0, time in force in bits 1–3, self-trade mode in bits 4–5
+SIDE_MASK = 1
+TIF_SHIFT = 1
+TIF_MASK = 7
+STP_SHIFT = 4
+STP_MASK = 3
+FLAGS_MAX = 63
+EVERY_MARKET = 65535
+
+ORDER_OP = np.dtype(
+    [
+        ("op", "u1"),
+        ("flags", "u1"),
+        ("market", "<u2"),
+        ("account", "<u4"),
+        ("client_order_id", "<i8"),
+        ("price", "<i8"),  # ticks
+        ("qty", "<i8"),  # lots
+    ]
+)
+
+
+class Kind(IntEnum):
+    """Journal lines, in the order of a block's sections."""
+
+    ENVELOPE = 1  # one per envelope, in listing order
+    RESULT = 2  # one per order operation, in listing order
+    COMMAND = 3  # one per command, in listing order
+    FILL = 4  # one per trade, in execution order, mixed with CANCELLED
+    CANCELLED = 5  # an order left the book by another's hand: self-trade, cancel-all
+
+
+class Code(IntEnum):
+    """Why something was refused, or that it was not. Recorded alike by every replica."""
+
+    OK = 0
+    # envelopes
+    BAD_SIGNATURE = 1
+    WRONG_CHAIN = 2
+    UNKNOWN_KEY = 3
+    KEY_EXPIRED = 4
+    ENVELOPE_EXPIRED = 5
+    NONCE_USED = 6
+    NONCE_TOO_OLD = 7
+    MALFORMED = 8
+    # orders
+    BAD_OP = 20
+    UNKNOWN_MARKET = 21
+    UNKNOWN_ACCOUNT = 22
+    NOT_AUTHORISED = 23
+    MARKET_CLOSED = 24
+    PRICE_OUT_OF_RANGE = 25
+    QTY_OUT_OF_RANGE = 26
+    NOTIONAL_TOO_SMALL = 27
+    NOTIONAL_TOO_LARGE = 28
+    DUPLICATE_ORDER_ID = 29
+    UNKNOWN_ORDER = 30
+    INSUFFICIENT_FUNDS = 31
+    WOULD_CROSS = 32  # post-only
+    NOT_FILLABLE = 33  # FOK
+    NO_LIQUIDITY = 34  # IOC or market order that met nobody
+    SELF_TRADE = 35
+    FILL_LIMIT = 36  # the rest was cancelled after FILLS_PER_ORDER_MAX trades
+    # commands
+    UNKNOWN_COMMAND = 60
+    BAD_ARGUMENT = 61
+    UNKNOWN_ASSET = 62
+    NAME_TAKEN = 63
+    LIMIT_REACHED = 64
+    KEY_ALREADY_GRANTED = 65
+    SUPPLY_OVERFLOW = 66
+
+
+JOURNAL = np.dtype(
+    [
+        ("kind", "u1"),
+        ("code", "u1"),
+        ("side", "u1"),  # FILL: the taker's
+        ("flags", "u1"),
+        ("market", "<u2"),  # COMMAND about funds: the asset
+        ("reserved", "<u2"),
+        ("account", "<u4"),  # FILL: the taker
+        ("counter_account", "<u4"),  # FILL: the maker
+        ("client_order_id", "<i8"),  # FILL: the taker's
+        ("counter_order_id", "<i8"),  # FILL: the maker's
+        ("price", "<i8"),  # FILL: the maker's price, always
+        ("qty", "<i8"),  # RESULT: lots filled at once; FILL: lots; CANCELLED: lots released
+        ("fee", "<i8"),  # FILL: taker's fee, in the asset the taker receives
+        ("detail", "<i8"),  # FILL: maker's fee, in the asset the maker receives; RESULT: lots left open
+    ]
+)
+assert ORDER_OP.itemsize == 32 and JOURNAL.itemsize == 64
