@@ -39,7 +39,7 @@ class Block:
 
     def __post_init__(self) -> None:
         if len(self.batches) > BATCHES_PER_BLOCK_MAX:
-            raise ValueError(f"{len(self.batches)} micro-batches; at most {BATCHES_PER_BLOCK_MAX} fit a block")
+            raise ValueError(f"{len(self.batches)} micro-batches; a block holds {BATCHES_PER_BLOCK_MAX}")
         if any(len(batch) != DIGEST_SIZE for batch in self.batches):
             raise ValueError("a micro-batch digest has 32 bytes")
         if len(set(self.batches)) != len(self.batches):

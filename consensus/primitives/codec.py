@@ -21,7 +21,6 @@ ITEMS_MAX = 1 << 17  # the longest tuple in any message
 _Convert = Callable[[Any], Any]
 
 
-
 class Codec:
     """Encodes and decodes the registered dataclasses. Fields: int, bool, bytes, str, tuple[X, ...],
     X | None, and other frozen dataclasses."""
@@ -132,4 +131,9 @@ def _read_int(value: Any) -> int:
     return value
 
 
-_SCALARS: dict[Any, _Convert] = {int: _read_int, bool: _exactly(bool), bytes: _exactly(bytes), str: _exactly(str)}
+_SCALARS: dict[Any, _Convert] = {
+    int: _read_int,
+    bool: _exactly(bool),
+    bytes: _exactly(bytes),
+    str: _exactly(str),
+}

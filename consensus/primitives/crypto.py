@@ -67,7 +67,9 @@ class Ed25519Verifier:
 
     def verify(self, public_key: bytes, message: bytes, signature: bytes) -> None:
         if len(public_key) != PUBLIC_KEY_SIZE or len(signature) != SIGNATURE_SIZE:
-            raise SignatureError(f"key of {len(public_key)} and signature of {len(signature)} bytes; need 32 and 64")
+            raise SignatureError(
+                f"key of {len(public_key)} and signature of {len(signature)} bytes; need 32 and 64"
+            )
         try:
             VerifyKey(public_key).verify(message, signature)
         except (BadSignatureError, ValueError, TypeError) as error:

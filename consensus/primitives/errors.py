@@ -1,12 +1,12 @@
 """The error tree and `ensure`.
 
-    LedgerError
-    ├── ProtocolError       a peer broke the protocol: drop the message, count it
-    │   └── SignatureError  a signature does not match its signer and digest
-    ├── InputError          a client's input is refused; carries a stable code
-    ├── ConfigError         an operator must change a setting; the message names it
-    ├── StorageError        the disk is full, locked or damaged: stop before voting
-    └── InvariantViolation  our own state is wrong: stop before signing anything
+LedgerError
+├── ProtocolError       a peer broke the protocol: drop the message, count it
+│   └── SignatureError  a signature does not match its signer and digest
+├── InputError          a client's input is refused; carries a stable code
+├── ConfigError         an operator must change a setting; the message names it
+├── StorageError        the disk is full, locked or damaged: stop before voting
+└── InvariantViolation  our own state is wrong: stop before signing anything
 """
 
 

@@ -73,4 +73,4 @@ def verify(root: bytes, leaf: bytes, index: int, count: int, path: Sequence[byte
 
 def _parents(level: Sequence[bytes]) -> list[bytes]:
     pairs = [hash_node(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
-    return pairs + [level[-1]] if len(level) % 2 else pairs
+    return [*pairs, level[-1]] if len(level) % 2 else pairs

@@ -1,0 +1,1 @@
+"""The state machine: ordered bytes in, journal and state root out."""
