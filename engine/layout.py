@@ -25,21 +25,22 @@ class MarketStatus(IntEnum):
 
 ACCOUNT = np.dtype(
     [
-        ("owner", "V32"),  # root authority: Ed25519 public key
-        ("first_order", "<i4"),  # head of the account's live orders
+        ("owner", "u1", (32,)),  # root authority: Ed25519 public key
+        ("first_order", "<i4"),  # head of the account's live orders, or NONE
         ("open_orders", "<i4"),
-        ("flags", "<i8"),
-        ("reserved", "V16"),
+        ("grants", "<i8"),  # keys that ever held a grant on this account
+        ("reserved", "u1", (16,)),
     ]
 )  # 64 bytes; row = account id
 
 ASSET = np.dtype(
     [
-        ("name", "V16"),
-        ("decimals", "<i8"),
-        ("deposited", "<i8"),  # ever
-        ("withdrawn", "<i8"),  # ever
-        ("reserved", "V24"),
+        ("name", "u1", (16,)),  # ASCII, padded with zero bytes
+        ("decimals", "<i4"),
+        ("issuer", "<i4"),  # the account whose ADMIN keys may deposit and withdraw, beside the venue's
+        ("deposited", "<i8"),  # deposited - withdrawn is the supply; both are rebased long before
+        ("withdrawn", "<i8"),  # they could overflow
+        ("reserved", "u1", (24,)),
     ]
 )  # 64 bytes; row = asset id
 
@@ -55,7 +56,7 @@ BALANCE = np.dtype(
 
 MARKET = np.dtype(
     [
-        ("name", "V16"),
+        ("name", "u1", (16,)),  # ASCII, padded with zero bytes
         ("base_asset", "<i4"),
         ("quote_asset", "<i4"),
         ("base_per_lot", "<i8"),  # base units in one lot
@@ -103,6 +104,42 @@ ORDER = np.dtype(
     ]
 )  # 64 bytes
 
+KEY = np.dtype(
+    [
+        ("public_key", "u1", (32,)),  # Ed25519
+        ("nonce_highest", "<i8"),
+        ("envelopes", "<i8"),  # accepted, ever
+        ("reserved", "u1", (16,)),
+    ]
+)  # 64 bytes; row = key id, never freed
+
+NONCE_WINDOW = 1024  # how far behind the highest nonce a key may still use one
+
+NONCES = np.dtype([("bits", "u1", (NONCE_WINDOW // 8,))])
+# 128 bytes; row = key id. Bit n % NONCE_WINDOW says that nonce n was used. Apart from KEY, so that
+# keys which never signed cost only zero pages.
+
+
+class Scope(IntEnum):
+    """What a grant lets a key do for an account; bits of GRANT.scopes."""
+
+    TRADE = 1
+    TRANSFER = 2
+    ADMIN = 4  # grant and revoke keys; on the venue's account 0: list, fund, set rules
+
+
+SCOPES_ALL = 7
+
+GRANT = np.dtype(
+    [
+        ("key", "<i4"),
+        ("account", "<i4"),
+        ("scopes", "<i8"),  # 0: revoked
+        ("expiry_ms", "<i8"),  # the grant counts while block time < expiry_ms
+        ("reserved", "<i8"),
+    ]
+)  # 32 bytes; one row per (key, account), never freed
+
 COUNTERS = np.dtype(
     [
         ("height", "<i8"),
@@ -118,7 +155,7 @@ COUNTERS = np.dtype(
         ("keys", "<i8"),
         ("grants", "<i8"),
         ("fills", "<i8"),  # ever
-        ("reserved", "V24"),
+        ("reserved", "u1", (24,)),
     ]
 )  # 128 bytes; one row
 
@@ -131,8 +168,16 @@ class Rows(NamedTuple):
 
 
 class Core(NamedTuple):
-    """All tables of the compiled path. The three at the end are derived: they are rebuilt from the
-    others after a restore and are not part of the state root."""
+    """All tables of the compiled path. The four at the end are derived: they are rebuilt from the
+    others after a restore and are not part of the state root.
+
+    Order operations come with `keys`, one int32 each: the row of the key that signed it. A key may
+    trade for an account if their grant has `Scope.TRADE` and `counters.time_ms < expiry_ms`.
+    Before a call the caller reserves what the operations may need (`State.reserve_for_orders`). A
+    kernel that still finds no free order row (`orders_used` at the table's length and the free list
+    empty), or no room for a balance row, has reached the genesis limit and refuses with
+    `LIMIT_REACHED`.
+    """
 
     counters: Rows
     accounts: Rows
@@ -141,6 +186,7 @@ class Core(NamedTuple):
     markets: Rows
     levels: Rows
     orders: Rows
+    grants: Rows
     order_index: np.ndarray  # open addressing: (hash32 << 32) | (row + 1); power-of-two length, int64
     balance_index: np.ndarray  # the same for (account, asset)
     grant_index: np.ndarray  # the same for (key, account)

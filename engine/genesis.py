@@ -1,0 +1,60 @@
+"""What a ledger starts from: pure data, equal on every node."""
+
+from dataclasses import dataclass, field
+
+from consensus.primitives.crypto import DIGEST_SIZE, PUBLIC_KEY_SIZE
+from consensus.primitives.errors import ConfigError
+
+VENUE_ACCOUNT = 0  # earns the fees; its ADMIN keys run the venue
+ADMIN_KEYS_MAX = 64
+ROWS_MAX = 2**31 - 1  # row ids are int32
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The most rows each table may ever hold. Refusals at a limit carry `LIMIT_REACHED`.
+
+    Part of genesis, since a limit that differs between nodes would fork them. Memory is taken as
+    rows come, not up front.
+    """
+
+    accounts: int = 1 << 23
+    assets: int = 1 << 12
+    balances: int = 1 << 25
+    markets: int = 1 << 12
+    levels: int = 1 << 27  # price levels of all markets together
+    orders: int = 1 << 25  # resting at once
+    keys: int = 1 << 23
+    grants: int = 1 << 24
+
+    def __post_init__(self) -> None:
+        for name, rows in vars(self).items():
+            if not 1 <= rows <= ROWS_MAX:
+                raise ConfigError(f"capacity.{name}={rows} rows; choose 1..{ROWS_MAX}")
+        if self.markets > 2**15 - 1 or self.assets > 2**16 - 1:
+            raise ConfigError(
+                f"capacity.markets={self.markets} may be at most 32767 and capacity.assets={self.assets} "
+                "at most 65535: the wire has two bytes for each"
+            )
+
+
+@dataclass(frozen=True)
+class Genesis:
+    """Chain identity, the keys that administer the venue, and table limits."""
+
+    chain_id: bytes
+    admin_keys: tuple[bytes, ...]
+    capacity: Capacity = field(default_factory=Capacity)
+
+    def __post_init__(self) -> None:
+        if len(self.chain_id) != DIGEST_SIZE:
+            raise ConfigError(f"chain_id has {len(self.chain_id)} bytes; it is a digest of {DIGEST_SIZE}")
+        if not 1 <= len(self.admin_keys) <= ADMIN_KEYS_MAX:
+            raise ConfigError(f"{len(self.admin_keys)} admin keys; name 1..{ADMIN_KEYS_MAX}")
+        if len(set(self.admin_keys)) != len(self.admin_keys):
+            raise ConfigError("an admin key is named twice; name each once")
+        for key in self.admin_keys:
+            if len(key) != PUBLIC_KEY_SIZE:
+                raise ConfigError(
+                    f"admin key of {len(key)} bytes; an Ed25519 public key has {PUBLIC_KEY_SIZE}"
+                )
