@@ -1,0 +1,196 @@
+"""A node's own settings, `config.toml` in its home, and where everything in a home lies.
+
+Only settings that may differ between nodes stand here; what all must share is in the network file
+(`node.network`). Every setting has a default; unknown keys are refused.
+"""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from consensus.primitives.errors import ConfigError
+from node.network import parse_address
+from node.toml import read_settings, read_toml, refuse_unknown, render_settings, setting
+
+
+@dataclass(frozen=True)
+class Home:
+    """Paths inside a node's directory."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.toml"
+
+    @property
+    def network(self) -> Path:
+        return self.root / "network.toml"
+
+    @property
+    def consensus_seed(self) -> Path:
+        return self.root / "keys" / "consensus.seed"
+
+    @property
+    def tls_key(self) -> Path:
+        return self.root / "keys" / "tls.key"
+
+    @property
+    def tls_certificate(self) -> Path:
+        return self.root / "keys" / "tls.crt"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "node.log"
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """[node]"""
+
+    id: int = setting(0, "This validator's id in network.toml.", 0, 63)
+    peer_listen: str = setting("", "Where validators connect; empty: peer_address from network.toml.")
+    client_listen: str = setting("", "Where clients connect; empty: client_address from network.toml.")
+    worker_threads: int = setting(4, "Threads for signatures, execution and the disk.", 2, 256)
+
+
+@dataclass(frozen=True)
+class AdmissionSettings:
+    """[admission]"""
+
+    batch_ms: int = setting(
+        3, "How long envelopes are gathered into a micro-batch, in milliseconds.", 0, 1000
+    )
+    batch_bytes: int = setting(
+        512 << 10, "A micro-batch is sent when it holds this many bytes.", 1024, 1 << 20
+    )
+    queue_bytes: int = setting(
+        64 << 20, "Envelopes waiting for admission; beyond it clients are refused.", 1 << 20
+    )
+    client_connections: int = setting(512, "Client connections at a time.", 1, 65_536)
+    client_queue_bytes: int = setting(
+        16 << 20, "Envelopes of one connection under way; beyond it they wait.", 1 << 20
+    )
+    client_idle_seconds: int = setting(
+        300, "A silent client connection is closed after this time.", 5, 86_400
+    )
+
+
+@dataclass(frozen=True)
+class PeerSettings:
+    """[peers]"""
+
+    queue_bytes: int = setting(64 << 20, "Bytes waiting for one peer; beyond it the link is closed.", 1 << 20)
+    pool_bytes: int = setting(256 << 20, "Payloads held for one peer until they are ordered.", 8 << 20)
+    handshake_seconds: int = setting(10, "A connection that has not said hello by then is closed.", 1, 120)
+    reconnect_ms_min: int = setting(50, "First pause before connecting again, in milliseconds.", 1, 60_000)
+    reconnect_ms_max: int = setting(2000, "Longest pause before connecting again.", 1, 600_000)
+
+
+@dataclass(frozen=True)
+class ConsensusSettings:
+    """[consensus]"""
+
+    request_timeout_ms: int = setting(300, "A request unordered for longer makes us complain.", 10, 600_000)
+    view_timeout_ms: int = setting(
+        500, "How long a new view may take; doubles with each failure.", 10, 600_000
+    )
+    in_flight_max: int = setting(4, "Blocks the primary proposes before the first commits.", 1, 64)
+
+
+@dataclass(frozen=True)
+class LedgerSettings:
+    """[ledger]"""
+
+    blocks_mib: int = setting(
+        65_536, "Largest size of votes, blocks and payloads on disk, in MiB.", 1, 1 << 26
+    )
+    state_mib: int = setting(16_384, "Largest size of the checkpoint on disk, in MiB.", 1, 1 << 26)
+    history_mib: int = setting(65_536, "Largest size of the history index on disk, in MiB.", 1, 1 << 26)
+
+
+@dataclass(frozen=True)
+class TelemetrySettings:
+    """[telemetry]"""
+
+    metrics_listen: str = setting("", "Loopback address for Prometheus, such as 127.0.0.1:9100; empty: none.")
+    log_level: str = setting("info", "debug, info, warning or error.")
+    log_to_stderr: bool = setting(False, "Write the log to standard error instead of node.log.")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All of config.toml."""
+
+    node: NodeSettings = field(default_factory=NodeSettings)
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
+    peers: PeerSettings = field(default_factory=PeerSettings)
+    consensus: ConsensusSettings = field(default_factory=ConsensusSettings)
+    ledger: LedgerSettings = field(default_factory=LedgerSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+
+
+_SECTIONS = {
+    "node": NodeSettings,
+    "admission": AdmissionSettings,
+    "peers": PeerSettings,
+    "consensus": ConsensusSettings,
+    "ledger": LedgerSettings,
+    "telemetry": TelemetrySettings,
+}
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a config file. Raises `ConfigError`."""
+    table = read_toml(path, "write one with `kontor init`")
+    source = str(path)
+    refuse_unknown(table, _SECTIONS, source)
+    sections = {
+        name: read_settings(cls, table.get(name, {}), source, name) for name, cls in _SECTIONS.items()
+    }
+    config = Config(**sections)  # type: ignore[arg-type]  # each section was made by its own class
+    try:
+        _check_config(config)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+    return config
+
+
+def render_config(config: Config) -> str:
+    """The commented text of a config file; `load_config` reads it back to an equal value."""
+    parts = ["# Settings of one Kontor node. Unknown keys are refused.\n"]
+    parts += [render_settings(getattr(config, item.name), item.name) for item in fields(config)]
+    return "\n".join(parts)
+
+
+def write_config(path: Path, config: Config) -> None:
+    """Write a new config file. Refuses to overwrite."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(render_config(config))
+    except FileExistsError as error:
+        raise ConfigError(f"{path} exists: edit it, or choose another directory") from error
+
+
+def _check_config(config: Config) -> None:
+    for key, text in (("peer_listen", config.node.peer_listen), ("client_listen", config.node.client_listen)):
+        if text:
+            parse_address(text, f"node.{key}")
+    if config.telemetry.log_level not in _LOG_LEVELS:
+        raise ConfigError(
+            f"'telemetry.log_level' is {config.telemetry.log_level!r}; use one of {', '.join(_LOG_LEVELS)}"
+        )
+    listen = config.telemetry.metrics_listen
+    if listen and parse_address(listen, "telemetry.metrics_listen").host not in _LOOPBACK:
+        raise ConfigError(
+            f"'telemetry.metrics_listen' is {listen!r}; metrics have no password, so listen on 127.0.0.1"
+            " and let a local agent forward them"
+        )
+    if config.peers.reconnect_ms_min > config.peers.reconnect_ms_max:
+        raise ConfigError("'peers.reconnect_ms_min' is above 'peers.reconnect_ms_max'; lower it")

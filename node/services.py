@@ -1,0 +1,114 @@
+"""What a running node offers to admission, ingress and receipts: the seam between them and the runtime.
+
+Everything here is called from trio tasks of the same run. Nothing blocks the protocol: callbacks
+must return at once, and queries run in a worker thread between two blocks.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from consensus.messages import Attest
+from engine.machine import BlockResult, Machine
+from node.network import Network
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ProvenBlock:
+    """An executed block whose result f+1 replicas attest: one of them at least is honest.
+
+    `previous_root` is the journal root before it. The attestations are equal but for replica and
+    signature, and equal to our own result.
+    """
+
+    height: int
+    block_digest: bytes
+    previous_root: bytes
+    result: BlockResult
+    attestations: tuple[Attest, ...]
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """Where this node stands."""
+
+    replica: int
+    view: int
+    committed: int
+    executed: int
+    proven: int  # highest height with f+1 equal attestations
+    time_ms: int  # of the last executed block
+    journal_root: bytes
+    state_root_height: int  # last checkpoint
+    state_root: bytes
+    peers_connected: int
+    halted: str  # why it no longer votes; empty: it does
+    orders: int  # ever executed here since the process started
+    fills: int
+    rejected: int
+    view_changes: int
+
+
+class VerdictCache:
+    """What worker threads found about envelope signatures, by envelope digest; forgets the oldest.
+
+    Execution asks here and verifies by itself on a miss, so a verdict never depends on the cache.
+    """
+
+    def __init__(self, capacity: int = 262_144) -> None:
+        self._capacity = capacity
+        self._verdicts: OrderedDict[bytes, bool] = OrderedDict()
+
+    def get(self, envelope_digest: bytes) -> bool | None:
+        """True: valid; False: not valid; None: not known."""
+        return self._verdicts.get(envelope_digest)
+
+    def put(self, envelope_digest: bytes, valid: bool) -> None:
+        """Remember a verdict. Safe to call from worker threads."""
+        self._verdicts[envelope_digest] = valid
+        while len(self._verdicts) > self._capacity:
+            try:
+                self._verdicts.popitem(last=False)
+            except KeyError:  # another thread was faster
+                return
+
+
+class Services(Protocol):
+    """A running node, as its front sees it."""
+
+    @property
+    def network(self) -> Network: ...
+
+    @property
+    def replica_id(self) -> int: ...
+
+    @property
+    def verdicts(self) -> VerdictCache: ...
+
+    def now_ms(self) -> int:
+        """The node's clock, in milliseconds since the Unix epoch."""
+
+    def submit_batch(self, payload: bytes, orders: int) -> None:
+        """Disseminate an own micro-batch (`engine.batch` bytes) and have it ordered.
+
+        The caller has checked every signature in it. Raises `InputError` OVERLOADED when too many
+        own micro-batches wait to be ordered, and HALTED when this node no longer votes.
+        """
+
+    def on_proven_block(self, callback: Callable[[ProvenBlock], None]) -> None:
+        """Call `callback` with every block in order, as soon as it is proven."""
+
+    async def query(self, read: Callable[[Machine], T]) -> T:
+        """Run `read` in a worker thread while no block is being applied; it must not write."""
+
+    async def find_envelope(self, envelope_digest: bytes) -> tuple[int, int] | None:
+        """(height, index of its ENVELOPE record) of an executed envelope."""
+
+    async def load_block(self, height: int) -> ProvenBlock | None:
+        """An executed and proven block from the history, or None."""
+
+    def status(self) -> NodeStatus:
+        """Where this node stands now."""

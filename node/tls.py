@@ -1,0 +1,73 @@
+"""TLS contexts: version 1.3 only, and every certificate pinned to the network file.
+
+There is no certificate authority and no host name to trust. Links between nodes are mutually
+authenticated: each side shows its own certificate, and `peer_id` says whose it is. Client links
+authenticate the node only; clients prove themselves by signing their envelopes.
+"""
+
+import ssl
+from collections.abc import Iterable
+
+from consensus.primitives.errors import ConfigError, ProtocolError
+from node.config import Home
+from node.keys import check_secret
+from node.network import Network
+
+
+def peer_context(home: Home, network: Network, server_side: bool) -> ssl.SSLContext:
+    """Context for links between validators, dialled or accepted."""
+    context = _context(server_side, (item.tls_certificate for item in network.validators))
+    context.verify_mode = ssl.CERT_REQUIRED
+    _load_identity(context, home)
+    return context
+
+
+def ingress_context(home: Home) -> ssl.SSLContext:
+    """Context for the port that clients connect to."""
+    context = _context(True, ())
+    _load_identity(context, home)
+    return context
+
+
+def client_context(certificate: bytes) -> ssl.SSLContext:
+    """Context for a client that accepts exactly one node's certificate (DER).
+
+    Pinning is by trust store here; compare `peer_certificate` too, as `check_pinned` does.
+    """
+    return _context(False, (certificate,))
+
+
+def check_pinned(tls: ssl.SSLObject | ssl.SSLSocket | None, certificate: bytes) -> None:
+    """Raise `ProtocolError` unless the other side showed exactly this certificate."""
+    if tls is None or tls.getpeercert(binary_form=True) != certificate:
+        raise ProtocolError("the node's certificate is not the one in the network file")
+
+
+def peer_id(certificate: bytes | None, network: Network) -> int:
+    """Which validator shows this certificate. Raises `ProtocolError` for nobody's."""
+    for validator in network.validators:
+        if certificate == validator.tls_certificate:
+            return validator.id
+    raise ProtocolError("the certificate belongs to no validator")
+
+
+def _context(server_side: bool, trusted: Iterable[bytes]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    for certificate in trusted:
+        context.load_verify_locations(cadata=certificate)
+    if server_side:
+        context.num_tickets = 0  # no session resumption: every link proves its certificate anew
+    return context
+
+
+def _load_identity(context: ssl.SSLContext, home: Home) -> None:
+    check_secret(home.tls_key)
+    try:
+        context.load_cert_chain(home.tls_certificate, home.tls_key)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(
+            f"{home.tls_certificate} and {home.tls_key} do not fit together ({error}):"
+            " restore both from a backup"
+        ) from error
