@@ -1,0 +1,153 @@
+"""Deterministic hash indexes from a pair of integers to a row: open addressing in one int64 array.
+
+An entry is `(hash << 32) | (row + 1)`, and 0 means empty. A hash has 31 bits, so entries are never
+negative and deletion finds an entry's home slot without touching its row. Length is a power of
+two, load at most one half (`index_length`), probing is linear, and deletion shifts later entries
+back, so there are no tombstones and cost stays flat in history.
+
+An index is derived data: no result depends on its layout, only on what is in it.
+Every product here stays below 2^63, so interpreted and compiled hashes are equal without wrapping.
+"""
+
+import numpy as np
+from numba import njit
+
+from engine.layout import NONE
+
+INDEX_LENGTH_MIN = 64
+_LOW_32 = 0xFFFFFFFF
+
+
+def index_length(rows: int) -> int:
+    """Slots for a table of `rows` rows: the smallest power of two that is at least twice that."""
+    return max(INDEX_LENGTH_MIN, 1 << (2 * rows - 1).bit_length())
+
+
+@njit(cache=True, nogil=True)
+def mix(x: int) -> int:
+    """A bijection of 32-bit integers in which every input bit moves about half of the output bits.
+
+    Constants: C. Wellons, "Prospecting for hash functions" (2018); both are below 2^31.
+    """
+    x ^= x >> 15
+    x = (x * 0x2C1B3C6D) & _LOW_32
+    x ^= x >> 12
+    x = (x * 0x297A2D39) & _LOW_32
+    return x ^ (x >> 15)
+
+
+@njit(cache=True, nogil=True)
+def hash_pair(a: int, b: int) -> int:
+    """31-bit hash of a (0..2^32 − 1) and b (any int64)."""
+    first, second = np.int64(a), np.int64(b)  # columns are narrower: numpy would wrap them at 32 bits
+    high = (second >> 32) & _LOW_32
+    x = (second & _LOW_32) ^ ((high * 0x3C6EF372) & _LOW_32)
+    x = (mix(x) + first * 0x1E3779B1) & _LOW_32
+    return mix(x) >> 1
+
+
+@njit(cache=True, nogil=True)
+def index_insert(index: np.ndarray, hashed: int, row: int) -> None:
+    """Add `row`, which is not in the index yet. Caller ensures load stays at most one half."""
+    mask = index.shape[0] - 1
+    slot = hashed & mask
+    while index[slot] != 0:
+        slot = (slot + 1) & mask
+    index[slot] = (hashed << 32) | (row + 1)
+
+
+@njit(cache=True, nogil=True)
+def index_remove(index: np.ndarray, hashed: int, row: int) -> None:
+    """Remove `row`, which is in the index under `hashed`, and close the gap behind it."""
+    mask = index.shape[0] - 1
+    entry = (hashed << 32) | (row + 1)
+    slot = hashed & mask
+    while index[slot] != entry:
+        slot = (slot + 1) & mask
+    _close_gap(index, slot, mask)
+
+
+@njit(cache=True, nogil=True)
+def _close_gap(index: np.ndarray, gap: int, mask: int) -> None:
+    """Empty slot `gap`, moving back whatever its probe sequence had pushed behind it (Knuth 6.4, R)."""
+    slot = gap
+    while True:
+        slot = (slot + 1) & mask
+        entry = index[slot]
+        if entry == 0:
+            break
+        home = (entry >> 32) & mask
+        if ((slot - home) & mask) >= ((slot - gap) & mask):
+            index[gap] = entry
+            gap = slot
+    index[gap] = 0
+
+
+@njit(cache=True, nogil=True)
+def find_order(index: np.ndarray, orders: np.ndarray, account: int, client_order_id: int) -> int:
+    """Row of an account's live order, or NONE."""
+    mask = index.shape[0] - 1
+    hashed = hash_pair(account, client_order_id)
+    slot = hashed & mask
+    while index[slot] != 0:
+        if (index[slot] >> 32) == hashed:
+            row = (index[slot] & _LOW_32) - 1
+            if orders[row].client_order_id == client_order_id and orders[row].account == account:
+                return row
+        slot = (slot + 1) & mask
+    return NONE
+
+
+@njit(cache=True, nogil=True)
+def find_balance(index: np.ndarray, balances: np.ndarray, account: int, asset: int) -> int:
+    """Row of an account's balance in one asset, or NONE."""
+    mask = index.shape[0] - 1
+    hashed = hash_pair(account, asset)
+    slot = hashed & mask
+    while index[slot] != 0:
+        if (index[slot] >> 32) == hashed:
+            row = (index[slot] & _LOW_32) - 1
+            if balances[row].account == account and balances[row].asset == asset:
+                return row
+        slot = (slot + 1) & mask
+    return NONE
+
+
+@njit(cache=True, nogil=True)
+def find_grant(index: np.ndarray, grants: np.ndarray, key: int, account: int) -> int:
+    """Row of the grant that `key` (a row of the key table) holds on `account`, or NONE."""
+    mask = index.shape[0] - 1
+    hashed = hash_pair(key, account)
+    slot = hashed & mask
+    while index[slot] != 0:
+        if (index[slot] >> 32) == hashed:
+            row = (index[slot] & _LOW_32) - 1
+            if grants[row].key == key and grants[row].account == account:
+                return row
+        slot = (slot + 1) & mask
+    return NONE
+
+
+@njit(cache=True, nogil=True)
+def rebuild_order_index(index: np.ndarray, orders: np.ndarray, used: int) -> None:
+    """Index the live ones among the first `used` order rows. `index` is overwritten."""
+    index[:] = 0
+    for row in range(used):
+        if orders[row].flags & 1:
+            index_insert(index, hash_pair(orders[row].account, orders[row].client_order_id), row)
+
+
+@njit(cache=True, nogil=True)
+def rebuild_balance_index(index: np.ndarray, balances: np.ndarray, count: int) -> None:
+    """Index the first `count` balance rows. `index` is overwritten."""
+    index[:] = 0
+    for row in range(count):
+        index_insert(index, hash_pair(balances[row].account, balances[row].asset), row)
+
+
+@njit(cache=True, nogil=True)
+def rebuild_grant_index(index: np.ndarray, grants: np.ndarray, count: int) -> None:
+    """Index the first `count` grant rows. `index` is overwritten."""
+    index[:] = 0
+    for row in range(count):
+        index_insert(index, hash_pair(grants[row].key, grants[row].account), row)
