@@ -133,7 +133,7 @@ def rebuild_order_index(index: np.ndarray, orders: np.ndarray, used: int) -> Non
     """Index the live ones among the first `used` order rows. `index` is overwritten."""
     index[:] = 0
     for row in range(used):
-        if orders[row].flags & 1:
+        if orders[row]["flags"] & 1:  # `.flags` is an attribute of numpy's own
             index_insert(index, hash_pair(orders[row].account, orders[row].client_order_id), row)
 
 
