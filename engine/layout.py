@@ -155,9 +155,10 @@ COUNTERS = np.dtype(
         ("keys", "<i8"),
         ("grants", "<i8"),
         ("fills", "<i8"),  # ever
-        ("reserved", "u1", (24,)),
+        ("journal_root", "u1", (32,)),  # chained, of the last block
+        ("reserved", "u1", (120,)),
     ]
-)  # 128 bytes; one row
+)  # 256 bytes; one row
 
 
 class Rows(NamedTuple):

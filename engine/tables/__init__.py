@@ -1,6 +1,6 @@
 """Tables and what hangs on them.
 
-    table   one array of records in pages that know whether they changed
-    index   open-addressing lookups over table rows; derived, never hashed
-    root    the state root over all pages, and snapshots as pages
+table   one array of records in pages that know whether they changed
+index   open-addressing lookups over table rows; derived, never hashed
+root    the state root over all pages, and snapshots as pages
 """

@@ -10,8 +10,8 @@ Every product here stays below 2^63, so interpreted and compiled hashes are equa
 """
 
 import numpy as np
-from numba import njit
 
+from engine.compiled import inlined, kernel
 from engine.layout import NONE
 
 INDEX_LENGTH_MIN = 64
@@ -23,7 +23,7 @@ def index_length(rows: int) -> int:
     return max(INDEX_LENGTH_MIN, 1 << (2 * rows - 1).bit_length())
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def mix(x: int) -> int:
     """A bijection of 32-bit integers in which every input bit moves about half of the output bits.
 
@@ -36,7 +36,7 @@ def mix(x: int) -> int:
     return x ^ (x >> 15)
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def hash_pair(a: int, b: int) -> int:
     """31-bit hash of a (0..2^32 − 1) and b (any int64)."""
     first, second = np.int64(a), np.int64(b)  # columns are narrower: numpy would wrap them at 32 bits
@@ -46,7 +46,7 @@ def hash_pair(a: int, b: int) -> int:
     return mix(x) >> 1
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def index_insert(index: np.ndarray, hashed: int, row: int) -> None:
     """Add `row`, which is not in the index yet. Caller ensures load stays at most one half."""
     mask = index.shape[0] - 1
@@ -56,7 +56,7 @@ def index_insert(index: np.ndarray, hashed: int, row: int) -> None:
     index[slot] = (hashed << 32) | (row + 1)
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def index_remove(index: np.ndarray, hashed: int, row: int) -> None:
     """Remove `row`, which is in the index under `hashed`, and close the gap behind it."""
     mask = index.shape[0] - 1
@@ -67,7 +67,7 @@ def index_remove(index: np.ndarray, hashed: int, row: int) -> None:
     _close_gap(index, slot, mask)
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def _close_gap(index: np.ndarray, gap: int, mask: int) -> None:
     """Empty slot `gap`, moving back whatever its probe sequence had pushed behind it (Knuth 6.4, R)."""
     slot = gap
@@ -83,7 +83,7 @@ def _close_gap(index: np.ndarray, gap: int, mask: int) -> None:
     index[gap] = 0
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def find_order(index: np.ndarray, orders: np.ndarray, account: int, client_order_id: int) -> int:
     """Row of an account's live order, or NONE."""
     mask = index.shape[0] - 1
@@ -98,7 +98,7 @@ def find_order(index: np.ndarray, orders: np.ndarray, account: int, client_order
     return NONE
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def find_balance(index: np.ndarray, balances: np.ndarray, account: int, asset: int) -> int:
     """Row of an account's balance in one asset, or NONE."""
     mask = index.shape[0] - 1
@@ -113,7 +113,7 @@ def find_balance(index: np.ndarray, balances: np.ndarray, account: int, asset: i
     return NONE
 
 
-@njit(cache=True, nogil=True)
+@inlined
 def find_grant(index: np.ndarray, grants: np.ndarray, key: int, account: int) -> int:
     """Row of the grant that `key` (a row of the key table) holds on `account`, or NONE."""
     mask = index.shape[0] - 1
@@ -128,7 +128,7 @@ def find_grant(index: np.ndarray, grants: np.ndarray, key: int, account: int) ->
     return NONE
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rebuild_order_index(index: np.ndarray, orders: np.ndarray, used: int) -> None:
     """Index the live ones among the first `used` order rows. `index` is overwritten."""
     index[:] = 0
@@ -137,7 +137,7 @@ def rebuild_order_index(index: np.ndarray, orders: np.ndarray, used: int) -> Non
             index_insert(index, hash_pair(orders[row].account, orders[row].client_order_id), row)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rebuild_balance_index(index: np.ndarray, balances: np.ndarray, count: int) -> None:
     """Index the first `count` balance rows. `index` is overwritten."""
     index[:] = 0
@@ -145,7 +145,7 @@ def rebuild_balance_index(index: np.ndarray, balances: np.ndarray, count: int) -
         index_insert(index, hash_pair(balances[row].account, balances[row].asset), row)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rebuild_grant_index(index: np.ndarray, grants: np.ndarray, count: int) -> None:
     """Index the first `count` grant rows. `index` is overwritten."""
     index[:] = 0

@@ -1,0 +1,272 @@
+"""The whole replicated state: ten tables, and the lookups derived from them.
+
+Nothing is kept outside the tables that could not be rebuilt from them. Row counts live in the
+one row of `counters`, where kernels find them too.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from consensus.primitives.errors import ensure
+from engine.genesis import Capacity
+from engine.layout import (
+    ACCOUNT,
+    ASSET,
+    BALANCE,
+    COUNTERS,
+    GRANT,
+    KEY,
+    LEVEL,
+    MARKET,
+    NONCES,
+    NONE,
+    ORDER,
+    Core,
+)
+from engine.tables.index import (
+    find_balance,
+    find_grant,
+    hash_pair,
+    index_insert,
+    index_length,
+    rebuild_balance_index,
+    rebuild_grant_index,
+    rebuild_order_index,
+)
+from engine.tables.table import Table
+
+NAME_BYTES = 16
+_GRANT_CACHE_MAX = 1 << 16
+# which counter says how many rows of a table are in use; the order is that of the state root
+_ROW_COUNTERS = {
+    "counters": None,
+    "accounts": "accounts",
+    "assets": "assets",
+    "balances": "balances",
+    "markets": "markets",
+    "levels": "levels",
+    "orders": "orders_used",
+    "keys": "keys",
+    "nonces": "keys",
+    "grants": "grants",
+}
+
+
+class State:
+    """Owns every table. `core()` is what compiled kernels get.
+
+    Methods that add rows expect that `has_room` was asked first: they reserve, they do not refuse.
+    """
+
+    def __init__(self, capacity: Capacity) -> None:
+        self.capacity = capacity
+        self.counters = Table("counters", COUNTERS, 1)
+        self.accounts = Table("accounts", ACCOUNT, capacity.accounts)
+        self.assets = Table("assets", ASSET, capacity.assets)
+        self.balances = Table("balances", BALANCE, capacity.balances)
+        self.markets = Table("markets", MARKET, capacity.markets)
+        self.levels = Table("levels", LEVEL, capacity.levels)
+        self.orders = Table("orders", ORDER, capacity.orders)
+        self.keys = Table("keys", KEY, capacity.keys)
+        self.nonces = Table("nonces", NONCES, capacity.keys)
+        self.grants = Table("grants", GRANT, capacity.grants)
+        self.tables: tuple[Table, ...] = tuple(getattr(self, name) for name in _ROW_COUNTERS)
+        self.count = self.counters.data[0]  # a view: writing a field writes the table
+        self.count["orders_free"] = NONE
+        self._core: Core | None = None
+        self.counters.mark(0)
+        self.rebuild_derived()
+
+    # -- what kernels see ---------------------------------------------------------------------
+
+    def core(self) -> Core:
+        """The bundle of arrays for compiled kernels; valid until a table grows."""
+        if self._core is None:
+            self._core = Core(
+                counters=self.counters.view(),
+                accounts=self.accounts.view(),
+                assets=self.assets.view(),
+                balances=self.balances.view(),
+                markets=self.markets.view(),
+                levels=self.levels.view(),
+                orders=self.orders.view(),
+                grants=self.grants.view(),
+                order_index=self.order_index,
+                balance_index=self.balance_index,
+                grant_index=self.grant_index,
+                ladder_bits=self.ladder_bits,
+            )
+        return self._core
+
+    def reserve_for_orders(self, op_count: int) -> None:
+        """Make room for whatever `op_count` order operations may add: an order and two balances each."""
+        self._reserve(self.orders, int(self.count["orders_used"]) + op_count)
+        self._reserve(self.balances, int(self.count["balances"]) + 2 * op_count)
+
+    def used(self, table: Table) -> int:
+        """Rows of `table` in use; for orders the high-water mark."""
+        counter = _ROW_COUNTERS[table.name]
+        return 1 if counter is None else int(self.count[counter])
+
+    def has_room(self, table: Table, rows: int = 1) -> bool:
+        """Whether genesis allows that many more rows."""
+        return self.used(table) + rows <= table.capacity_max
+
+    # -- adding rows --------------------------------------------------------------------------
+
+    def add_account(self, owner: bytes) -> int:
+        """Append an account; return its id."""
+        row = self._append(self.accounts, "accounts")
+        columns = self.accounts.columns
+        columns["owner"][row] = owner
+        columns["first_order"][row] = NONE
+        return row
+
+    def add_asset(self, name: str, decimals: int, issuer: int) -> int:
+        """Append an asset; return its id."""
+        row = self._append(self.assets, "assets")
+        columns = self.assets.columns
+        columns["name"][row] = pack_name(name)
+        columns["decimals"][row] = decimals
+        columns["issuer"][row] = issuer
+        self.asset_ids[name] = row
+        return row
+
+    def add_market(self, name: str, level_count: int) -> int:
+        """Append a market with `level_count` empty price levels; return its id. The caller fills the rest."""
+        first_level = int(self.count["levels"])
+        self._reserve(self.levels, first_level + level_count)
+        self.count["levels"] = first_level + level_count
+        row = self._append(self.markets, "markets")
+        columns = self.markets.columns
+        columns["name"][row] = pack_name(name)
+        columns["level_start"][row] = first_level
+        columns["price_max"][row] = level_count - 1
+        columns["best_ask"][row] = level_count
+        self.market_ids[name] = row
+        return row
+
+    def add_key(self, public_key: bytes) -> int:
+        """Row of a public key, appended at its first mention."""
+        row = self.key_rows.get(public_key)
+        if row is None:
+            row = self._append(self.keys, "keys")
+            self._reserve(self.nonces, row + 1)
+            self.keys.columns["public_key"][row] = public_key
+            self.key_rows[public_key] = row
+        return row
+
+    def add_balance(self, account: int, asset: int) -> int:
+        """Row of an account's balance in an asset, appended empty if there is none."""
+        row = find_balance(self.balance_index, self.balances.rows, account, asset)
+        if row == NONE:
+            row = self._append(self.balances, "balances")
+            columns = self.balances.columns
+            columns["account"][row] = account
+            columns["asset"][row] = asset
+            index_insert(self.balance_index, hash_pair(account, asset), row)
+        return row
+
+    def set_grant(self, key: int, account: int, scopes: int, expiry_ms: int) -> int:
+        """Write what `key` may do for `account`, appending the row at its first mention; return the row."""
+        row = self.grant_row(key, account)
+        columns = self.grants.columns
+        if row == NONE:
+            row = self._append(self.grants, "grants")
+            columns = self.grants.columns
+            columns["key"][row] = key
+            columns["account"][row] = account
+            index_insert(self.grant_index, hash_pair(key, account), row)
+            self._remember_grant(key, account, row)
+            self.accounts.columns["grants"][account] += 1
+            self.accounts.mark(account)
+        columns["scopes"][row] = scopes
+        columns["expiry_ms"][row] = expiry_ms
+        self.grants.mark(row)
+        return row
+
+    # -- lookups ------------------------------------------------------------------------------
+
+    def balance_row(self, account: int, asset: int) -> int:
+        """Row of an account's balance in an asset, or NONE."""
+        return find_balance(self.balance_index, self.balances.rows, account, asset)
+
+    def grant_row(self, key: int, account: int) -> int:
+        """Row of the grant that a key row holds on an account, or NONE. Rows never move: hits are cached."""
+        row = self._grant_cache.get(key << 32 | account)
+        if row is None:
+            row = find_grant(self.grant_index, self.grants.rows, key, account)
+            if row != NONE:
+                self._remember_grant(key, account, row)
+        return row
+
+    def _remember_grant(self, key: int, account: int, row: int) -> None:
+        if len(self._grant_cache) >= _GRANT_CACHE_MAX:
+            self._grant_cache.clear()
+        self._grant_cache[key << 32 | account] = row
+
+    def owner(self, account: int) -> bytes:
+        """The account's root public key."""
+        return self.accounts.columns["owner"][account].tobytes()
+
+    # -- derived data -------------------------------------------------------------------------
+
+    def rebuild_derived(self) -> None:
+        """Recompute everything that is not in a table: indexes, name and key lookups."""
+        self._core = None
+        self._grant_cache: dict[int, int] = {}
+        self.key_rows: dict[bytes, int] = _row_of(self.keys, "public_key", self.used(self.keys))
+        self.asset_ids = _names(self.assets, self.used(self.assets))
+        self.market_ids = _names(self.markets, self.used(self.markets))
+        self.ladder_bits = np.zeros(1, dtype=np.int64)
+        for table in (self.orders, self.balances, self.grants):
+            self._rebuild_index(table)
+
+    def _rebuild_index(self, table: Table) -> None:
+        index = np.zeros(index_length(table.capacity), dtype=np.int64)
+        if table is self.orders:
+            self.order_index = index
+            rebuild_order_index(index, table.rows, self.used(table))
+        elif table is self.balances:
+            self.balance_index = index
+            rebuild_balance_index(index, table.rows, self.used(table))
+        elif table is self.grants:
+            self.grant_index = index
+            rebuild_grant_index(index, table.rows, self.used(table))
+
+    def _reserve(self, table: Table, rows: int) -> None:
+        if table.reserve(rows):
+            self._core = None
+            self._rebuild_index(table)
+
+    def _append(self, table: Table, counter: str) -> int:
+        row = int(self.count[counter])
+        ensure(row < table.capacity_max, f"{table.name}: all {table.capacity_max} rows are taken")
+        if row >= table.capacity:
+            self._reserve(table, row + 1)
+        self.count[counter] = row + 1
+        self.counters.dirty[0] = 1
+        table.mark(row)
+        return row
+
+
+def pack_name(name: str) -> bytes:
+    """A name as a fixed column value: ASCII, padded with zero bytes."""
+    return name.encode("ascii").ljust(NAME_BYTES, b"\0")
+
+
+def unpack_name(value: np.void) -> str:
+    """The inverse of `pack_name`."""
+    return value.tobytes().rstrip(b"\0").decode("ascii")
+
+
+def _names(table: Table, used: int) -> dict[str, int]:
+    return {unpack_name(value): row for row, value in enumerate(table.columns["name"][:used])}
+
+
+def _row_of(table: Table, column: str, used: int) -> dict[bytes, int]:
+    width = table.dtype[column].itemsize
+    raw = np.ascontiguousarray(table.columns[column][:used]).tobytes()
+    pieces: Iterable[bytes] = (raw[start : start + width] for start in range(0, len(raw), width))
+    return {piece: row for row, piece in enumerate(pieces)}
