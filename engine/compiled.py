@@ -1,0 +1,42 @@
+"""Decorators for kernels, and a compile cache that no edited source can leave stale.
+
+numba keys a cached kernel by the file it stands in, not by the files of the kernels it calls. A changed
+rule one file further down would then run in its old form, and differently on each node. So the
+cache folder is named after a digest of all sources with kernels: any edit starts a new one.
+
+`kernel` marks an entry point, `inlined` one rule of a kernel: LLVM merges it into its caller, so
+that splitting the rulebook into small functions costs nothing at run time. Division by zero gives 0
+in compiled code (`error_model="numpy"`); no kernel divides by anything that may be zero.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import blake3
+import numba
+
+_ROOT = Path(__file__).resolve().parent
+_CONSTANTS = ("layout.py", "records.py")  # compiled into kernels, without holding any
+
+
+def _sources_digest() -> str:
+    digest = blake3.blake3(numba.__version__.encode())
+    for path in sorted(_ROOT.rglob("*.py")):
+        name, source = path.relative_to(_ROOT).as_posix(), path.read_bytes()
+        if b"engine.compiled" in source or name in _CONSTANTS:
+            digest.update(f"{name}:{len(source)}:".encode() + source)
+    return digest.hexdigest()[:16]
+
+
+def _choose_cache_folder() -> None:
+    """Use a folder beside the sources; where that cannot be written, leave numba's own choice."""
+    folder = _ROOT / "__pycache__"
+    if not numba.config.CACHE_DIR and os.access(folder if folder.exists() else _ROOT, os.W_OK):
+        numba.config.CACHE_DIR = str(folder / f"kernels-{_sources_digest()}")
+
+
+_choose_cache_folder()
+
+kernel: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
+inlined: Any = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
