@@ -8,7 +8,7 @@ so a digest over the encoding is a digest over the value.
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgpack
 
@@ -18,6 +18,7 @@ INT_MAX = 2**63 - 1
 BYTES_MAX = 1 << 26  # the longest byte string in any message
 ITEMS_MAX = 1 << 17  # the longest tuple in any message
 
+T = TypeVar("T")
 _Convert = Callable[[Any], Any]
 
 
@@ -60,6 +61,14 @@ class Codec:
         if self.encode(message) != data:
             raise ProtocolError("message is not in canonical form")
         return message
+
+    def to_fields(self, message: object) -> list[Any]:
+        """The plain fields of a registered dataclass, for a format that names the type elsewhere."""
+        return _flatten(message)
+
+    def from_fields(self, cls: type[T], raw: Any) -> T:
+        """Make a `cls` from its plain fields. Raises `ProtocolError` on a wrong type or bound."""
+        return cast(T, self._reader(cls)(raw))
 
     def _reader(self, cls: type) -> _Convert:
         if cls not in self._readers:

@@ -98,3 +98,12 @@ def test_a_field_the_codec_cannot_carry_is_refused_when_it_is_built():
 
     with pytest.raises(TypeError, match="float"):
         Codec(Odd)
+
+
+def test_plain_fields_make_an_equal_message_and_wrong_ones_are_refused():
+    """`to_fields` and `from_fields` serve formats that say elsewhere which type they carry."""
+    message = FetchBlocks(3, 7)
+    assert CODEC.to_fields(message) == [3, 7]
+    assert CODEC.from_fields(FetchBlocks, [3, 7]) == message
+    with pytest.raises(ProtocolError, match="array of 2 fields"):
+        CODEC.from_fields(FetchBlocks, [3])
