@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+LAYOUT_VERSION = 1  # part of the state root; raise it when any row here changes
 PAGE_SIZE = 16384
 NONE = -1
 

@@ -1,0 +1,129 @@
+"""The state root: a hash tree over table pages, kept up to date page by page.
+
+A leaf is the digest of one page, a node the digest of `FANOUT` children. Every tree has the same
+depth whatever its table's capacity: what was never written counts as zero pages, and a subtree
+of those has a constant digest. So growth never changes a root, and hashing costs what changed.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from blake3 import blake3
+
+from consensus.primitives.crypto import DIGEST_SIZE, digest
+from consensus.primitives.merkle import NODE_PREFIX, hash_leaf
+from engine.layout import LAYOUT_VERSION, PAGE_SIZE
+from engine.state import State
+from engine.tables.table import Table
+
+FANOUT = 32
+HEIGHT = 4  # FANOUT ** HEIGHT pages of 16 KiB: 16 GiB a table
+
+
+def _zero_digests() -> tuple[bytes, ...]:
+    """Digest of a virgin subtree of each height, leaves first."""
+    digests = [hash_leaf(bytes(PAGE_SIZE))]
+    for _ in range(HEIGHT):
+        digests.append(_hash_children(digests[-1] * FANOUT))
+    return tuple(digests)
+
+
+def _hash_children(children: bytes) -> bytes:
+    return blake3(NODE_PREFIX + children).digest()
+
+
+_ZERO = _zero_digests()
+
+
+class PageTree:
+    """Hash tree over one table's pages."""
+
+    def __init__(self) -> None:
+        self._levels = [_virgin(height, FANOUT) for height in range(HEIGHT)]
+
+    @property
+    def root(self) -> bytes:
+        """Digest over all pages, written or not."""
+        return _hash_children(self._levels[-1].tobytes())
+
+    def update(self, table: Table, pages: np.ndarray) -> None:
+        """Hash `pages` (numbers, ascending) and everything above them."""
+        if pages.shape[0] == 0:
+            return
+        numbers = pages.tolist()
+        self._put(0, numbers, [hash_leaf(table.pages[number].data) for number in numbers])
+        for height in range(1, HEIGHT):
+            below = self._levels[height - 1]
+            numbers = sorted({number // FANOUT for number in numbers})
+            nodes = [_hash_children(below[n * FANOUT : (n + 1) * FANOUT].tobytes()) for n in numbers]
+            self._put(height, numbers, nodes)
+
+    def _put(self, height: int, numbers: list[int], digests: list[bytes]) -> None:
+        level = self._levels[height]
+        if numbers[-1] >= level.shape[0]:
+            length = FANOUT
+            while length <= numbers[-1]:
+                length *= 2
+            grown = _virgin(height, length)
+            grown[: level.shape[0]] = level
+            level = self._levels[height] = grown
+        level[numbers] = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_SIZE)
+
+
+class StateTree:
+    """Root over all tables of a state; remembers which pages it has seen."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._trees = [PageTree() for _ in state.tables]
+
+    def table_roots(self) -> dict[str, bytes]:
+        """Root of each table, over its name, its row count and its pages. Hashes what changed."""
+        roots = {}
+        for table, tree in zip(self._state.tables, self._trees, strict=True):
+            tree.update(table, table.take_dirty())
+            roots[table.name] = _table_root(table, self._state.used(table), tree.root)
+        return roots
+
+    def root(self) -> bytes:
+        """The state root: the layout's version and every table's root, in order. Hashes what changed."""
+        return _state_root(self.table_roots().values())
+
+
+def compute_full_root(state: State) -> bytes:
+    """The state root from nothing but the pages: what every incremental root must equal."""
+    roots = []
+    for table in state.tables:
+        tree = PageTree()
+        tree.update(table, np.arange(table.pages.shape[0]))
+        roots.append(_table_root(table, state.used(table), tree.root))
+    return _state_root(roots)
+
+
+def take_pages(state: State, tree: StateTree) -> list[tuple[int, int, bytes]]:
+    """(table number, page number, bytes) of every page written since the last call. Hashes them too."""
+    tree.table_roots()
+    return [
+        (number, page, table.pages[page].tobytes())
+        for number, table in enumerate(state.tables)
+        for page in table.take_unsaved().tolist()
+    ]
+
+
+def _virgin(height: int, length: int) -> np.ndarray:
+    return np.tile(np.frombuffer(_ZERO[height], dtype=np.uint8), (length, 1))
+
+
+def _table_root(table: Table, rows: int, tree_root: bytes) -> bytes:
+    name = table.name.encode()
+    return digest(
+        "kontor.table",
+        name,
+        table.dtype.itemsize.to_bytes(8, "little"),
+        rows.to_bytes(8, "little"),
+        tree_root,
+    )
+
+
+def _state_root(table_roots: Iterable[bytes]) -> bytes:
+    return digest("kontor.state", LAYOUT_VERSION.to_bytes(8, "little"), *table_roots)
