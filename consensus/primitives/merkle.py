@@ -52,6 +52,31 @@ def prove(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     return tuple(path)
 
 
+class Tree:
+    """All levels over the same leaves, for callers that need many paths."""
+
+    def __init__(self, leaves: Sequence[bytes]) -> None:
+        self._levels = [list(leaves)]
+        while len(self._levels[-1]) > 1:
+            self._levels.append(_parents(self._levels[-1]))
+
+    @property
+    def root(self) -> bytes:
+        """The same as `compute_root`."""
+        return self._levels[-1][0] if self._levels[0] else ZERO_DIGEST
+
+    def path(self, index: int) -> tuple[bytes, ...]:
+        """The same as `prove`."""
+        if not 0 <= index < len(self._levels[0]):
+            raise IndexError(f"leaf {index} of {len(self._levels[0])}")
+        siblings: list[bytes] = []
+        for level in self._levels[:-1]:
+            if index ^ 1 < len(level):
+                siblings.append(level[index ^ 1])
+            index >>= 1
+        return tuple(siblings)
+
+
 def verify(root: bytes, leaf: bytes, index: int, count: int, path: Sequence[bytes]) -> None:
     """Raise `ProtocolError` unless `leaf` stands at `index` of the `count` leaves under `root`."""
     if not 0 <= index < count or len(path) > DEPTH_MAX:

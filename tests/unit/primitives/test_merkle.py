@@ -66,3 +66,13 @@ def test_no_leaves_have_the_zero_root():
 def test_a_place_outside_the_tree_is_refused(index, count):
     with pytest.raises(ProtocolError, match="malformed"):
         merkle.verify(ZERO_DIGEST, ZERO_DIGEST, index, count, ())
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 64, 65])
+def test_a_tree_gives_the_same_root_and_paths(count):
+    leaves = _leaves(count)
+    tree = merkle.Tree(leaves)
+    assert tree.root == merkle.compute_root(leaves)
+    assert [tree.path(i) for i in range(count)] == [merkle.prove(leaves, i) for i in range(count)]
+    with pytest.raises(IndexError):
+        tree.path(count)
