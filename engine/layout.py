@@ -162,6 +162,18 @@ COUNTERS = np.dtype(
 )  # 256 bytes; one row
 
 
+def page_shift(dtype: np.dtype) -> int:
+    """The s for which `row >> s` is the page that holds a row of `dtype`."""
+    return (PAGE_SIZE // dtype.itemsize).bit_length() - 1
+
+
+ACCOUNT_PAGE = page_shift(ACCOUNT)
+BALANCE_PAGE = page_shift(BALANCE)
+MARKET_PAGE = page_shift(MARKET)
+LEVEL_PAGE = page_shift(LEVEL)
+ORDER_PAGE = page_shift(ORDER)
+
+
 class Rows(NamedTuple):
     """One table as kernels see it: records, and one dirty byte per page."""
 

@@ -125,13 +125,14 @@ JOURNAL = np.dtype(
         ("side", "u1"),  # FILL: the taker's
         ("flags", "u1"),
         ("market", "<u2"),  # COMMAND about funds: the asset
-        ("reserved", "<u2"),
+        ("op", "<u2"),  # RESULT: the operation's Op; FILL, CANCELLED: that of the operation behind it
         ("account", "<u4"),  # FILL: the taker
-        ("counter_account", "<u4"),  # FILL: the maker
+        ("counter_account", "<u4"),  # FILL: the maker; CANCELLED: who caused it
         ("client_order_id", "<i8"),  # FILL: the taker's
-        ("counter_order_id", "<i8"),  # FILL: the maker's
+        ("counter_order_id", "<i8"),  # FILL: the maker's; CANCELLED: that of the cause
         ("price", "<i8"),  # FILL: the maker's price, always
-        ("qty", "<i8"),  # RESULT: lots filled at once; FILL: lots; CANCELLED: lots released
+        ("qty", "<i8"),  # FILL: lots; CANCELLED: lots released; RESULT: lots filled at once, or lots
+        # that CANCEL and REDUCE took off, or for CANCEL_ALL the number of orders it cancelled
         ("fee", "<i8"),  # FILL: taker's fee, in the asset the taker receives
         ("detail", "<i8"),  # FILL: maker's fee, in the asset the maker receives; RESULT: lots left open
     ]

@@ -1,0 +1,29 @@
+"""Integer arithmetic of money: bounds and named roundings.
+
+Every amount, notional and supply is an int64 in 0..AMOUNT_MAX = 2^62 − 1, so a sum of two never
+wraps. A product is bounded before it is made: `product_fits(a, b)`, then `a * b`.
+"""
+
+from engine.compiled import inlined
+from engine.records import AMOUNT_MAX
+
+E6 = 1_000_000  # rates are millionths
+_SAFE_FACTOR = 1 << 31
+
+
+@inlined
+def product_fits(a: int, b: int) -> bool:
+    """Whether a × b ≤ AMOUNT_MAX, for a in 1..AMOUNT_MAX and b in 0..AMOUNT_MAX."""
+    if a < _SAFE_FACTOR and b < _SAFE_FACTOR:  # spares the division nearly always
+        return True
+    return bool(b <= AMOUNT_MAX // a)
+
+
+@inlined
+def fee_rounded_up(amount: int, rate_e6: int) -> int:
+    """⌈amount × rate_e6 / 10^6⌉, never more than `amount`: what the venue takes from what one side receives.
+
+    amount 0..AMOUNT_MAX, rate_e6 0..E6. Split at E6, so that no product passes 2^62.
+    """
+    whole, part = amount // E6, amount % E6
+    return whole * rate_e6 + (part * rate_e6 + (E6 - 1)) // E6
