@@ -1,0 +1,42 @@
+"""The daemon: everything that waits, listens, writes or knows the time.
+
+Read `services` first (what a running node offers), then `runtime` (the loop).
+
+    network     the file all share: validators, rules, chain id
+    config      one node's settings, and where things lie in its home
+    keys, tls   seeds and certificates on disk; pinned TLS contexts
+    setup       make homes, or a whole local network
+    storage     LMDB helpers, the lock on a home
+    ledger      votes, blocks, payloads: durable before anything is sent
+    snapshots   the newest checkpoint of the state
+    history     journals and receipts by height: an index that can be rebuilt
+    transport   links between validators
+    payloads    micro-batches from peers: checked in threads, then held in `pool`
+    votes       a verifier that remembers, and attestations gathered into proofs
+    executor    committed blocks through the engine, in order, off the loop
+    recovery    from disk to a running state
+    runtime     the loop: events, one durable transaction, then the effects it releases
+    telemetry   metrics and logs
+    admission   envelopes of clients into micro-batches
+    ingress     the client port; its language is in `wire`, its answers in `views` and `receipts`
+    client      the SDK
+
+Decisions
+
+2026-11-24. One duplex connection for each pair of validators; the lower id dials. Two simplex links
+would need no rule about who dials, but twice the handshakes and sockets.
+
+2026-11-24. Three LMDB environments in a home. LMDB has one writer at a time, and votes must wait
+neither behind a snapshot nor behind the history. Their sizes are bounded apart.
+
+2026-11-24. The history is written without fsync: it can be recomputed from the ledger, and is, if the
+machine (not only the process) went down before it was closed. Costs a replay from genesis then.
+
+2026-11-24. A state root is attested at every checkpoint, but pages go to disk only every few seconds.
+The rule "snapshot before Checkpoint vote" exists because a stable checkpoint lets older blocks go; our
+ledger keeps every block at least until a durable snapshot covers it, so the state behind a checkpoint
+vote can always be replayed. Saves writing every touched page a few times a second.
+
+2026-11-24. The chain id covers what replicas must agree on (keys, admin keys, rules, capacities), not
+addresses and TLS certificates, so a validator can move without leaving its chain.
+"""

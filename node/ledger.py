@@ -1,0 +1,178 @@
+"""What a node must never forget: its votes, the committed blocks, and the payloads they name.
+
+One LMDB environment; one transaction with fsync per turn of the loop holds everything that turn
+must make durable (`Turn`). Only when it has returned may a message of the turn be sent.
+
+    meta     chain, replica, format
+    votes    the replica's vote log: key -> checksum, value
+    blocks   seq (8 bytes, big-endian) -> commit certificate
+    batches  digest -> payload
+
+LMDB keeps pages whole but does not notice a flipped bit, so everything read back is checked:
+votes by a checksum, payloads by their digest, blocks by their canonical encoding.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from blake3 import blake3
+
+from consensus.messages import CODEC, CommitCert, batch_digest
+from consensus.primitives.errors import ConfigError, ProtocolError
+from node.storage import check_damage, open_environment, storage_errors
+
+FORMAT = b"1"
+CHECKSUM_SIZE = 8
+_SETTING = "ledger.blocks_mib"
+
+
+@dataclass
+class Turn:
+    """Everything one turn of the loop makes durable, in one transaction."""
+
+    votes: dict[bytes, bytes | None] = field(default_factory=dict)  # None: erase
+    blocks: list[CommitCert] = field(default_factory=list)
+    batches: dict[bytes, bytes] = field(default_factory=dict)  # digest -> payload
+
+    def __bool__(self) -> bool:
+        return bool(self.votes or self.blocks or self.batches)
+
+
+class Ledger:
+    """The durable log of one replica. Methods may be called from any thread."""
+
+    def __init__(self, path: Path, chain_id: bytes, replica: int, map_bytes: int) -> None:
+        """Open or create. Raises `ConfigError` if it belongs to another network or replica, and
+        `StorageError` if it cannot be used."""
+        self.path = path
+        self._env = open_environment(path, map_bytes, 4, _SETTING)
+        with storage_errors(path, _SETTING):
+            self._meta = self._env.open_db(b"meta")
+            self._votes = self._env.open_db(b"votes")
+            self._blocks = self._env.open_db(b"blocks")
+            self._batches = self._env.open_db(b"batches")
+        try:
+            self._claim({b"format": FORMAT, b"chain": chain_id, b"replica": str(replica).encode()})
+        except BaseException:
+            self._env.close()
+            raise
+
+    def commit(self, turn: Turn) -> None:
+        """Make all of `turn` durable, or nothing of it. Raises `StorageError`."""
+        with storage_errors(self.path, _SETTING), self._env.begin(write=True) as txn:
+            for key, value in turn.votes.items():
+                if value is None:
+                    txn.delete(key, db=self._votes)
+                else:
+                    txn.put(key, _checksum(key, value) + value, db=self._votes)
+            for cert in turn.blocks:
+                txn.put(_seq_key(cert.block.seq), CODEC.encode(cert), db=self._blocks)
+            for name, payload in turn.batches.items():
+                txn.put(name, payload, db=self._batches, overwrite=False)
+
+    def votes(self) -> dict[bytes, bytes]:
+        """The whole vote log, in key order."""
+        found: dict[bytes, bytes] = {}
+        with storage_errors(self.path, _SETTING), self._env.begin(db=self._votes) as txn:
+            for key, sealed in txn.cursor():
+                value = sealed[CHECKSUM_SIZE:]
+                check_damage(
+                    sealed[:CHECKSUM_SIZE] == _checksum(key, value), self.path, "a vote's checksum is wrong"
+                )
+                found[key] = value
+        return found
+
+    def block(self, seq: int) -> CommitCert | None:
+        """The committed block `seq`, if it is stored."""
+        with storage_errors(self.path, _SETTING), self._env.begin(db=self._blocks) as txn:
+            data = txn.get(_seq_key(seq))
+        return None if data is None else self._decode(seq, data)
+
+    def blocks(self, first: int, last: int) -> Iterator[CommitCert]:
+        """The stored blocks first, first+1, … up to `last` or the first gap."""
+        for seq in range(first, last + 1):
+            cert = self.block(seq)
+            if cert is None:
+                return
+            yield cert
+
+    def committed_after(self, seq: int) -> int:
+        """Highest s such that every block seq+1..s is stored; `seq` if there is none."""
+        with storage_errors(self.path, _SETTING), self._env.begin(db=self._blocks) as txn:
+            cursor = txn.cursor()
+            more = cursor.set_key(_seq_key(seq + 1))
+            while more and cursor.key() == _seq_key(seq + 1):
+                seq += 1
+                more = cursor.next()
+        return seq
+
+    def batch(self, name: bytes) -> bytes | None:
+        """The payload called `name`, if it is stored."""
+        with storage_errors(self.path, _SETTING), self._env.begin(db=self._batches) as txn:
+            payload = txn.get(name)
+        if payload is not None:
+            check_damage(
+                batch_digest(payload) == name, self.path, f"payload {name.hex()[:16]} has other bytes"
+            )
+        return payload
+
+    def has_batches(self, names: Iterable[bytes]) -> list[bool]:
+        """For each name, whether its payload is stored."""
+        with storage_errors(self.path, _SETTING), self._env.begin(db=self._batches) as txn:
+            cursor = txn.cursor()
+            return [cursor.set_key(name) for name in names]
+
+    def size_bytes(self) -> int:
+        """Bytes in use on disk."""
+        info = self._env.info()
+        return int((info["last_pgno"] + 1) * self._env.stat()["psize"])
+
+    def close(self) -> None:
+        """Close the environment; nothing may be called afterwards."""
+        self._env.close()
+
+    def _decode(self, seq: int, data: bytes) -> CommitCert:
+        try:
+            cert = CODEC.decode(data)
+        except ProtocolError as error:
+            check_damage(False, self.path, f"block {seq} does not decode ({error})")
+        check_damage(
+            isinstance(cert, CommitCert) and cert.block.seq == seq, self.path, f"block {seq} is another"
+        )
+        return cert
+
+    def _claim(self, identity: Mapping[bytes, bytes]) -> None:
+        """Write our identity into a new ledger; refuse one that has another."""
+        with storage_errors(self.path, _SETTING):
+            with self._env.begin(db=self._meta) as txn:
+                found = dict(txn.cursor())
+            if not found:
+                with self._env.begin(db=self._meta, write=True) as txn:
+                    for key, value in identity.items():
+                        txn.put(key, value)
+                return
+        for key, value in identity.items():
+            if found.get(key) != value:
+                raise ConfigError(self._mismatch(key, value, found.get(key, b"")))
+
+    def _mismatch(self, key: bytes, wanted: bytes, found: bytes) -> str:
+        if key == b"chain":
+            return (
+                f"{self.path} belongs to chain {found.hex()[:16]}, but network.toml describes chain"
+                f" {wanted.hex()[:16]}: put back that chain's network.toml, or start with an empty home"
+            )
+        if key == b"replica":
+            return (
+                f"{self.path} holds the votes of validator {found.decode()}, but 'node.id' is"
+                f" {wanted.decode()}: correct config.toml"
+            )
+        return f"{self.path} has format {found.decode()}; this version of Kontor reads {wanted.decode()}"
+
+
+def _seq_key(seq: int) -> bytes:
+    return seq.to_bytes(8, "big")
+
+
+def _checksum(key: bytes, value: bytes) -> bytes:
+    return blake3(len(key).to_bytes(2, "big") + key + value).digest(length=CHECKSUM_SIZE)

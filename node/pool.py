@@ -1,0 +1,81 @@
+"""Micro-batch payloads that are held until they are executed, by digest.
+
+Each origin has its own quota, so a validator that floods fills only its own share: its further
+payloads are dropped until earlier ones ran. What the protocol asked for by digest is always taken,
+since only ordered blocks ask, and the window bounds those.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+DONE_MAX = 65_536  # executed digests remembered, so that late copies are not taken again
+WANTED_MAX = 16_384  # digests asked for and not yet here
+
+
+@dataclass(frozen=True)
+class _Held:
+    payload: bytes
+    origin: int
+
+
+class PayloadPool:
+    """Payloads in memory. Not thread-safe: only the event loop touches it."""
+
+    def __init__(self, bytes_per_origin: int) -> None:
+        self._quota = bytes_per_origin
+        self._held: dict[bytes, _Held] = {}
+        self._used: dict[int, int] = {}
+        self._wanted: OrderedDict[bytes, None] = OrderedDict()
+        self._done: OrderedDict[bytes, None] = OrderedDict()
+
+    def add(self, name: bytes, payload: bytes, origin: int) -> bool:
+        """Hold a payload whose digest is `name`. False: held or executed already, or no room."""
+        if name in self._held or (name in self._done and name not in self._wanted):
+            return False
+        if not self.has_room(name, len(payload), origin):
+            return False
+        self._wanted.pop(name, None)
+        self._held[name] = _Held(payload, origin)
+        self._used[origin] = self._used.get(origin, 0) + len(payload)
+        return True
+
+    def has_room(self, name: bytes, size: int, origin: int) -> bool:
+        """Whether a payload of `size` bytes from `origin` would be taken."""
+        return name in self._wanted or self._used.get(origin, 0) + size <= self._quota
+
+    def is_known(self, name: bytes) -> bool:
+        """Whether a payload is held, or ran lately and is not asked for again."""
+        return name in self._held or (name in self._done and name not in self._wanted)
+
+    def want(self, names: tuple[bytes, ...]) -> None:
+        """Take these whenever they come, whatever the quota says."""
+        for name in names:
+            self._wanted[name] = None
+            self._wanted.move_to_end(name)
+        while len(self._wanted) > WANTED_MAX:
+            self._wanted.popitem(last=False)
+
+    def get(self, name: bytes) -> bytes | None:
+        """The payload, if it is held."""
+        held = self._held.get(name)
+        return None if held is None else held.payload
+
+    def done(self, names: tuple[bytes, ...]) -> None:
+        """These ran: let go of their payloads, which the ledger holds."""
+        for name in names:
+            held = self._held.pop(name, None)
+            if held is not None:
+                self._used[held.origin] -= len(held.payload)
+            self._wanted.pop(name, None)
+            self._done[name] = None
+        while len(self._done) > DONE_MAX:
+            self._done.popitem(last=False)
+
+    def used(self, origin: int) -> int:
+        """Bytes held for one origin."""
+        return self._used.get(origin, 0)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes held altogether."""
+        return sum(self._used.values())

@@ -1,0 +1,100 @@
+"""Opening LMDB environments, and turning their errors into messages an operator can act on."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import lmdb
+
+from consensus.primitives.errors import StorageError
+
+READERS_MAX = 256  # LMDB's table of concurrent readers; one slot per worker thread suffices
+
+
+class HomeLock:
+    """Holds a node's data directory: one process at a time may run from it.
+
+    Two processes with one consensus key would sign different votes, so the second is refused.
+    """
+
+    def __init__(self, data: Path) -> None:
+        data.mkdir(parents=True, exist_ok=True)
+        self._path = data / "lock"
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.read(self._file, 32).decode("ascii", "replace").strip()
+            os.close(self._file)
+            raise StorageError(
+                f"{data} is in use by process {owner or 'unknown'}: stop that node first,"
+                " or start with another --home"
+            ) from error
+        os.ftruncate(self._file, 0)
+        os.write(self._file, f"{os.getpid()}\n".encode())
+
+    def release(self) -> None:
+        """Let another process run from this directory."""
+        if self._file >= 0:
+            os.close(self._file)  # closing drops the lock
+            self._file = -1
+
+    def __enter__(self) -> "HomeLock":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def open_environment(
+    path: Path, map_bytes: int, databases: int, setting: str, sync: bool = True
+) -> lmdb.Environment:
+    """Open or create an LMDB environment. `setting` names the config key that bounds its size."""
+    path.mkdir(parents=True, exist_ok=True)
+    with storage_errors(path, setting):
+        return lmdb.open(
+            str(path),
+            map_size=map_bytes,
+            max_dbs=databases,
+            max_readers=READERS_MAX,
+            sync=sync,
+            readahead=False,
+            max_spare_txns=8,
+        )
+
+
+@contextmanager
+def storage_errors(path: Path, setting: str) -> Iterator[None]:
+    """Turn LMDB and disk errors inside the block into `StorageError`s that say what to do."""
+    try:
+        yield
+    except lmdb.MapFullError as error:
+        raise StorageError(
+            f"{path} has reached its largest size: raise '{setting}' in config.toml"
+        ) from error
+    except lmdb.LockError as error:
+        raise StorageError(f"{path} cannot be locked ({error}): is it on a network file system?") from error
+    except lmdb.Error as error:
+        if "No space left" in str(error):
+            raise StorageError(
+                f"the disk under {path} is full: free space, then start the node again"
+            ) from error
+        raise StorageError(f"{path} is damaged or unreadable ({error}): {RESTORE}") from error
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be used ({error.strerror}): check its owner and the disk"
+        ) from error
+
+
+RESTORE = "do not delete it, since votes may be lost; restore a backup, or rejoin as a new validator"
+
+
+def check_damage(condition: bool, path: Path, what: str) -> None:
+    """Raise `StorageError` unless what was read from `path` is what was written there."""
+    if not condition:
+        raise StorageError(f"{path} is damaged: {what}; {RESTORE}")

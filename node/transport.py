@@ -1,0 +1,331 @@
+"""Links between validators: TLS 1.3, mutually authenticated, one connection for each pair.
+
+The validator with the lower id dials. Both then say hello (chain, id, protocol version), and frames
+flow both ways. Sending never waits: frames queue per peer, and everything queued leaves in one write,
+since a write costs far more than a message. A queue that overflows closes its link: the protocol
+tolerates loss, and a peer that is too slow must not hold our memory. Whatever is wrong on a link
+closes that link, is counted, and touches no other.
+"""
+
+import random
+import socket
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import msgpack
+import trio
+
+from consensus.primitives.errors import ProtocolError
+from node.config import Home, PeerSettings
+from node.network import Address, Network
+from node.telemetry import Log, Metrics
+from node.tls import peer_context, peer_id
+from node.wire import FrameReader, frame
+
+PROTOCOL_VERSION = 1
+FRAME_BYTES_MAX = 32 << 20  # a new view of 64 validators with a full window fits
+HELLO_BYTES_MAX = 256
+WRITE_BYTES = 256 << 10  # frames are joined up to this size for one write
+AWAY_BYTES_MAX = 1 << 20  # newest frames kept for a peer that is not connected
+HANDSHAKES_MAX = 64  # accepted connections that have not said hello yet
+READ_BYTES = 64 << 10
+_KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
+
+# What a broken, closed or garbled TLS stream raises.
+_LINK_ERRORS = (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError, OSError)
+
+Deliver = Callable[[int, list[bytes]], Awaitable[None]]
+
+
+class Transport:
+    """All links of one validator. `deliver(peer, frames)` is awaited for what arrives; while it waits,
+    that peer's link is not read."""
+
+    def __init__(
+        self,
+        home: Home,
+        network: Network,
+        replica: int,
+        settings: PeerSettings,
+        deliver: Deliver,
+        metrics: Metrics,
+        log: Log,
+    ) -> None:
+        self._network = network
+        self._replica = replica
+        self._settings = settings
+        self._deliver = deliver
+        self._metrics = metrics
+        self._log = log
+        self._server_context = peer_context(home, network, server_side=True)
+        self._client_context = peer_context(home, network, server_side=False)
+        self._outboxes = {item.id: _Outbox() for item in network.validators if item.id != replica}
+        self._links: dict[int, _Link] = {}
+        self._handshakes = 0
+
+    @property
+    def connected(self) -> list[int]:
+        """Peers with a live link, in order."""
+        return sorted(self._links)
+
+    def send(self, peer: int, framed: bytes) -> None:
+        """Queue one frame (with its length in front) for a peer."""
+        outbox = self._outboxes[peer]
+        outbox.put(framed)
+        if peer not in self._links:
+            self._metrics.peer_drops.inc(outbox.trim(AWAY_BYTES_MAX))
+        elif outbox.size > self._settings.queue_bytes:
+            self._fault("queue_full", peer, "the peer reads too slowly")
+            self._links[peer].close()
+
+    def broadcast(self, framed: bytes) -> None:
+        """Queue one frame for every peer."""
+        for peer in self._outboxes:
+            self.send(peer, framed)
+
+    async def run(
+        self, listen: Address, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Accept and dial until cancelled; reports the port once it listens."""
+        async with trio.open_nursery() as nursery:
+            listeners = await nursery.start(
+                lambda task_status: trio.serve_tcp(
+                    self._accept, listen.port, host=listen.host, task_status=task_status
+                )
+            )
+            for peer in self._outboxes:
+                if peer > self._replica:
+                    nursery.start_soon(self._keep_dialling, peer)
+            task_status.started(listeners[0].socket.getsockname()[1])
+
+    async def _accept(self, stream: trio.SocketStream) -> None:
+        if self._handshakes >= HANDSHAKES_MAX:
+            self._fault("too_many_handshakes")
+            await trio.aclose_forcefully(stream)
+            return
+        self._handshakes += 1
+        try:
+            tls = trio.SSLStream(stream, self._server_context, server_side=True)
+            peer = await self._greet(stream, tls, None)
+        finally:
+            self._handshakes -= 1
+        if peer is not None:
+            await self._serve(peer, tls)
+
+    async def _keep_dialling(self, peer: int) -> None:
+        pause = self._settings.reconnect_ms_min
+        while True:
+            if await self._dial(peer):
+                pause = self._settings.reconnect_ms_min
+            # Jitter, so that restarted validators do not all dial in step.
+            await trio.sleep(pause * random.uniform(0.5, 1.0) / 1000)
+            pause = min(2 * pause, self._settings.reconnect_ms_max)
+
+    async def _dial(self, peer: int) -> bool:
+        """Connect and serve the link until it ends. False: it never said hello."""
+        address = self._network.validators[peer].peer_address
+        try:
+            with trio.fail_after(self._settings.handshake_seconds):
+                stream = await trio.open_tcp_stream(address.host, address.port)
+        except (OSError, trio.TooSlowError):
+            return False
+        tls = trio.SSLStream(stream, self._client_context)
+        if await self._greet(stream, tls, peer) is None:
+            return False
+        await self._serve(peer, tls)
+        return True
+
+    async def _greet(
+        self, stream: trio.SocketStream, tls: "trio.SSLStream[trio.SocketStream]", expected: int | None
+    ) -> int | None:
+        """Handshake and hellos; returns who is there, or None after closing the connection."""
+        try:
+            with trio.fail_after(self._settings.handshake_seconds):
+                _keep_alive(stream)
+                await tls.do_handshake()
+                peer = peer_id(tls.getpeercert(binary_form=True), self._network)
+                await tls.send_all(frame(self._hello()))
+                await self._check_hello(tls, peer, expected)
+                return peer
+        except trio.TooSlowError:
+            self._fault("handshake_timeout", expected)
+        except ProtocolError as error:
+            self._fault("bad_hello", expected, str(error))
+        except _LINK_ERRORS as error:
+            self._fault("handshake_failed", expected, _describe(error))
+        await trio.aclose_forcefully(tls)
+        return None
+
+    def _hello(self) -> bytes:
+        return msgpack.packb(["kontor-peer", PROTOCOL_VERSION, self._network.chain_id, self._replica])
+
+    async def _check_hello(
+        self, tls: "trio.SSLStream[trio.SocketStream]", peer: int, expected: int | None
+    ) -> None:
+        body = await _read_hello(tls)
+        try:
+            name, version, chain_id, replica = msgpack.unpackb(body)
+        except (ValueError, TypeError, msgpack.UnpackException) as error:
+            raise ProtocolError("the hello does not decode") from error
+        if name != "kontor-peer" or version != PROTOCOL_VERSION:
+            raise ProtocolError(
+                f"peer speaks protocol {version!r}; we speak {PROTOCOL_VERSION}: upgrade the older"
+            )
+        if chain_id != self._network.chain_id:
+            raise ProtocolError("peer belongs to another chain: compare both network.toml")
+        if replica != peer or (expected is not None and peer != expected):
+            raise ProtocolError(f"peer says it is {replica!r}, and its certificate is that of {peer}")
+        if expected is None and peer > self._replica:
+            raise ProtocolError(f"validator {peer} must wait for us to dial")
+
+    async def _serve(self, peer: int, tls: "trio.SSLStream[trio.SocketStream]") -> None:
+        """Run a greeted link until it ends."""
+        previous = self._links.get(peer)
+        if previous is not None:  # the old connection is half-open, or the peer restarted
+            previous.close()
+        link = _Link(tls, self._outboxes[peer])
+        self._links[peer] = link
+        self._metrics.peers.set(len(self._links))
+        self._log.info("peer connected", peer=peer)
+        try:
+            await link.run(lambda frames: self._deliver(peer, frames), self._metrics)
+        except ProtocolError as error:
+            self._fault("bad_frame", peer, str(error))
+        except _LINK_ERRORS as error:
+            self._log.debug("link broke", peer=peer, error=_describe(error))
+        finally:
+            if self._links.get(peer) is link:
+                del self._links[peer]
+            self._metrics.peers.set(len(self._links))
+            await trio.aclose_forcefully(tls)
+            self._log.info("peer disconnected", peer=peer)
+
+    def _fault(self, kind: str, peer: int | None = None, detail: str = "") -> None:
+        self._metrics.peer_faults.labels(kind).inc()
+        self._log.warning("peer link refused", kind=kind, peer=peer, detail=detail)
+
+
+class _Outbox:
+    """Frames waiting for one peer; survives reconnects."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._frames: deque[bytes] = deque()
+        self._filled = trio.Event()
+
+    def put(self, framed: bytes) -> None:
+        self._frames.append(framed)
+        self.size += len(framed)
+        self._filled.set()
+
+    def trim(self, size_max: int) -> int:
+        """Drop the oldest frames until at most `size_max` bytes are left; return how many."""
+        dropped = 0
+        while self.size > size_max:
+            self.size -= len(self._frames.popleft())
+            dropped += 1
+        return dropped
+
+    async def take(self) -> tuple[bytes, int]:
+        """Wait for frames; return some of them joined, and their number."""
+        while not self._frames:
+            self._filled = trio.Event()
+            await self._filled.wait()
+        chunk = [self._frames.popleft()]
+        length = len(chunk[0])
+        while self._frames and length + len(self._frames[0]) <= WRITE_BYTES:
+            chunk.append(self._frames.popleft())
+            length += len(chunk[-1])
+        self.size -= length
+        return (chunk[0] if len(chunk) == 1 else b"".join(chunk)), len(chunk)
+
+
+@dataclass
+class _Link:
+    """One live connection."""
+
+    tls: "trio.SSLStream[trio.SocketStream]"
+    outbox: _Outbox
+
+    def __post_init__(self) -> None:
+        self._scope = trio.CancelScope()
+
+    def close(self) -> None:
+        """End `run`."""
+        self._scope.cancel()
+
+    async def run(self, deliver: Callable[[list[bytes]], Awaitable[None]], metrics: Metrics) -> None:
+        """Read and write until the link ends."""
+        errors: list[Exception] = []
+
+        async def guarded(work: Callable[[], Awaitable[None]]) -> None:
+            try:
+                await work()
+            except (ProtocolError, *_LINK_ERRORS) as error:
+                errors.append(error)
+            self._scope.cancel()
+
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(guarded, lambda: self._read(deliver, metrics))
+                nursery.start_soon(guarded, lambda: self._write(metrics))
+        if errors:
+            raise errors[0]
+
+    async def _read(self, deliver: Callable[[list[bytes]], Awaitable[None]], metrics: Metrics) -> None:
+        reader = FrameReader(FRAME_BYTES_MAX)
+        received_bytes = metrics.peer_bytes.labels("received")
+        received = metrics.peer_messages.labels("received")
+        while True:
+            data = await self.tls.receive_some(READ_BYTES)
+            if not data:
+                return
+            received_bytes.inc(len(data))
+            frames = reader.feed(data)
+            if frames:
+                received.inc(len(frames))
+                await deliver(frames)
+
+    async def _write(self, metrics: Metrics) -> None:
+        sent_bytes = metrics.peer_bytes.labels("sent")
+        sent = metrics.peer_messages.labels("sent")
+        while True:
+            data, count = await self.outbox.take()
+            await self.tls.send_all(data)
+            sent_bytes.inc(len(data))
+            sent.inc(count)
+
+
+async def _read_hello(tls: "trio.SSLStream[trio.SocketStream]") -> bytes:
+    """Read exactly one small frame, and nothing behind it."""
+    header = await _read_exactly(tls, 4)
+    length = int.from_bytes(header, "little")
+    if length > HELLO_BYTES_MAX:
+        raise ProtocolError(f"hello of {length} bytes announced; at most {HELLO_BYTES_MAX} are allowed")
+    return await _read_exactly(tls, length)
+
+
+async def _read_exactly(tls: "trio.SSLStream[trio.SocketStream]", count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        chunk = await tls.receive_some(count - len(data))
+        if not chunk:
+            raise ProtocolError("the peer closed the connection before it said hello")
+        data += chunk
+    return data
+
+
+def _keep_alive(stream: trio.SocketStream) -> None:
+    """Notice a vanished peer within seconds, without messages of our own."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        option = getattr(socket, name, None)  # absent on some platforms
+        if option is not None:
+            stream.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _describe(error: Exception) -> str:
+    cause = error.__cause__ or error
+    return f"{type(cause).__name__}: {cause}"
