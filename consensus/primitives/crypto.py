@@ -19,7 +19,7 @@ SIGNATURE_SIZE = 64
 ZERO_DIGEST = bytes(DIGEST_SIZE)
 
 
-def digest(domain: str, *parts: bytes) -> bytes:
+def digest(domain: str, *parts: bytes | memoryview) -> bytes:
     """Return the 32-byte blake3 digest of `parts` under `domain`.
 
     Every part is preceded by its length, so no two lists of parts share an input.
