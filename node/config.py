@@ -70,6 +70,11 @@ class AdmissionSettings:
     queue_bytes: int = setting(
         64 << 20, "Envelopes waiting for admission; beyond it clients are refused.", 1 << 20
     )
+    key_operations_per_second: int = setting(
+        2_000_000,
+        "Operations of one key in a second; an envelope counts 100, and one for each operation in it.",
+        100,
+    )
     client_connections: int = setting(512, "Client connections at a time.", 1, 65_536)
     client_queue_bytes: int = setting(
         16 << 20, "Envelopes of one connection under way; beyond it they wait.", 1 << 20

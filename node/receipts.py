@@ -1,0 +1,258 @@
+"""Receipts: proof of what the ledger did with an envelope, checkable without a node and without trust.
+
+    journal lines ─chunk, Merkle path─▶ chunks root ─▶ journal root ─▶ f+1 signed attestations
+
+Of f+1 replicas one at least is honest, and it signs only what it executed. So a receipt that
+verifies is final, whoever handed it over.
+
+One thing a receipt cannot say: that no *other* copy of the envelope exists. A refusal at the
+envelope (say NONCE_USED) is proof that this copy did nothing; an earlier copy may have been
+executed. `Outcome.is_refused_copy` marks these; the client then asks f+1 nodes.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from consensus.messages import Attest, Vote, signing_digest
+from consensus.primitives import merkle
+from consensus.primitives.codec import Codec
+from consensus.primitives.crypto import Verifier
+from consensus.primitives.errors import ProtocolError, SignatureError, ensure
+from consensus.quorum import ReplicaSet
+from engine.journal import CHUNK_RECORDS, compute_journal_root
+from engine.records import JOURNAL, Code, Kind
+from node.services import ProvenBlock
+from node.wire import Detail
+
+TREES_KEPT = 16  # blocks whose Merkle levels are kept; receipts are asked for in bursts
+ROOTS_KEPT = 1024  # attested results a client has already checked
+_DIGEST_WORDS = np.dtype("<i8")
+_INT63 = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class ChunkProof:
+    """One chunk of the journal and its path to the chunks root."""
+
+    index: int
+    data: bytes
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The journal lines of one envelope, and everything needed to check them.
+
+    `envelope_index` is the record index of its ENVELOPE line. `chunks` ascend and cover that line and,
+    if results were asked for, its RESULT or COMMAND lines. `attestations` are for one result:
+    (block_digest, journal root, state_root); `state_root` is empty except at checkpoints.
+    """
+
+    height: int
+    time_ms: int
+    block_digest: bytes
+    previous_root: bytes
+    chunks_root: bytes
+    record_count: int
+    state_root: bytes
+    envelope_index: int
+    chunks: tuple[ChunkProof, ...]
+    attestations: tuple[Vote, ...]
+
+
+RECEIPTS = Codec(Receipt)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a verified receipt says. `results` (JOURNAL records, in the envelope's order) is None
+    if only the summary was asked for."""
+
+    envelope_digest: bytes
+    height: int
+    time_ms: int
+    code: Code
+    account: int
+    nonce: int
+    operations: int
+    accepted: int
+    results: np.ndarray | None
+
+    @property
+    def is_refused_copy(self) -> bool:
+        """Whether this copy of the envelope did nothing; another copy may have been executed."""
+        return self.code != Code.OK
+
+
+class ReceiptBuilder:
+    """Makes receipts from proven blocks; keeps the Merkle levels of the last few."""
+
+    def __init__(self) -> None:
+        self._trees: OrderedDict[int, merkle.Tree] = OrderedDict()
+
+    def build(self, block: ProvenBlock, envelope_index: int, detail: Detail) -> Receipt:
+        """The receipt of the envelope whose ENVELOPE record stands at `envelope_index`."""
+        tree = self._tree(block)
+        journal = block.result.journal
+        first_attestation = block.attestations[0]
+        return Receipt(
+            height=block.height,
+            time_ms=block.result.time_ms,
+            block_digest=block.block_digest,
+            previous_root=block.previous_root,
+            chunks_root=tree.root,
+            record_count=len(journal),
+            state_root=first_attestation.state_root,
+            envelope_index=envelope_index,
+            chunks=tuple(
+                ChunkProof(
+                    index,
+                    journal[index * CHUNK_RECORDS : (index + 1) * CHUNK_RECORDS].tobytes(),
+                    tree.path(index),
+                )
+                for index in _wanted_chunks(journal, envelope_index, detail)
+            ),
+            attestations=tuple(Vote(item.replica, item.signature) for item in block.attestations),
+        )
+
+    def _tree(self, block: ProvenBlock) -> merkle.Tree:
+        tree = self._trees.get(block.height)
+        if tree is None:
+            tree = merkle.Tree(block.result.chunk_roots)
+            self._trees[block.height] = tree
+            if len(self._trees) > TREES_KEPT:
+                self._trees.popitem(last=False)
+        return tree
+
+
+class ReceiptVerifier:
+    """Checks receipts of one network. Remembers results whose attestations it has already checked."""
+
+    def __init__(self, replicas: ReplicaSet, verifier: Verifier) -> None:
+        self._replicas = replicas
+        self._verifier = verifier
+        self._attested: OrderedDict[tuple[int, bytes], None] = OrderedDict()
+
+    def verify(self, receipt: Receipt, envelope_digest: bytes, detail: Detail = Detail.SUMMARY) -> Outcome:
+        """Return what `receipt` proves about the envelope. Raises `ProtocolError` if it proves nothing."""
+        self._check_attestations(receipt)
+        records = _Records(receipt)
+        line = records.take(receipt.envelope_index, 1, Kind.ENVELOPE)[0]
+        if (int(line["counter_order_id"]), int(line["price"])) != digest_words(envelope_digest):
+            raise ProtocolError("the receipt is about another envelope")
+        operations, first = int(line["qty"]), int(line["detail"])
+        results = None
+        if detail is Detail.RESULTS and operations and line["code"] == Code.OK:
+            results = records.take(first, operations, Kind.RESULT, Kind.COMMAND)
+        return Outcome(
+            envelope_digest=envelope_digest,
+            height=receipt.height,
+            time_ms=receipt.time_ms,
+            code=Code(int(line["code"])),
+            account=int(line["account"]),
+            nonce=int(line["client_order_id"]),
+            operations=operations,
+            accepted=int(line["fee"]),
+            results=results,
+        )
+
+    def _check_attestations(self, receipt: Receipt) -> None:
+        journal_root = compute_journal_root(
+            receipt.previous_root,
+            receipt.height,
+            receipt.block_digest,
+            receipt.time_ms,
+            receipt.record_count,
+            receipt.chunks_root,
+        )
+        result = Attest(receipt.height, receipt.block_digest, journal_root, receipt.state_root, 0, b"")
+        key = (receipt.height, result.result_digest)
+        if key in self._attested:
+            return
+        verify_attestations(self._replicas, self._verifier, result, receipt.attestations)
+        self._attested[key] = None
+        if len(self._attested) > ROOTS_KEPT:
+            self._attested.popitem(last=False)
+
+
+def verify_attestations(
+    replicas: ReplicaSet, verifier: Verifier, result: Attest, votes: Sequence[Vote]
+) -> None:
+    """Raise `ProtocolError` unless f+1 distinct replicas signed `result` (its replica and signature
+    do not matter). A replica counts once, however often it signs."""
+    message = attestation_message(replicas, result)
+    signed_by: set[int] = set()
+    for vote in votes:
+        if vote.replica in signed_by or not vote.replica < replicas.n:
+            continue
+        try:
+            verifier.verify(replicas.keys[vote.replica], message, vote.signature)
+        except SignatureError:
+            continue
+        signed_by.add(vote.replica)
+        if len(signed_by) == replicas.weak_quorum:
+            return
+    raise ProtocolError(
+        f"only {len(signed_by)} replicas attest the result of block {result.seq};"
+        f" {replicas.weak_quorum} are needed"
+    )
+
+
+def attestation_message(replicas: ReplicaSet, result: Attest) -> bytes:
+    """What a replica signs when it attests `result`."""
+    kind = "checkpoint" if result.state_root else "attest"
+    return signing_digest(replicas.chain_id, replicas.epoch, kind, 0, result.seq, result.result_digest)
+
+
+def digest_words(envelope_digest: bytes) -> tuple[int, int]:
+    """The 126 bits of an envelope's digest that its ENVELOPE line holds."""
+    words = np.frombuffer(envelope_digest, dtype="<u8", count=2)
+    return int(words[0]) & _INT63, int(words[1]) & _INT63
+
+
+class _Records:
+    """The journal lines a receipt proves, once each chunk's path has been checked."""
+
+    def __init__(self, receipt: Receipt) -> None:
+        self._chunks: dict[int, np.ndarray] = {}
+        count = receipt.record_count
+        chunk_count = -(-count // CHUNK_RECORDS)
+        for chunk in receipt.chunks:
+            wanted = min(CHUNK_RECORDS, count - chunk.index * CHUNK_RECORDS)
+            if len(chunk.data) != wanted * JOURNAL.itemsize:
+                raise ProtocolError(f"chunk {chunk.index} has {len(chunk.data)} bytes")
+            merkle.verify(
+                receipt.chunks_root, merkle.hash_leaf(chunk.data), chunk.index, chunk_count, chunk.path
+            )
+            self._chunks[chunk.index] = np.frombuffer(chunk.data, dtype=JOURNAL)
+
+    def take(self, first: int, count: int, *kinds: Kind) -> np.ndarray:
+        """Records first … first+count−1, all of them of one of `kinds`."""
+        wanted = _chunk_range(first, count)
+        if first < 0 or any(index not in self._chunks for index in wanted):
+            raise ProtocolError(f"the receipt does not prove journal records {first} to {first + count - 1}")
+        joined = np.concatenate([self._chunks[index] for index in wanted])
+        start = first - wanted.start * CHUNK_RECORDS
+        records = joined[start : start + count]
+        if len(records) != count or not np.isin(records["kind"], kinds).all():
+            raise ProtocolError(f"journal records from {first} are not what the receipt says")
+        return records
+
+
+def _wanted_chunks(journal: np.ndarray, envelope_index: int, detail: Detail) -> list[int]:
+    line = journal[envelope_index]
+    ensure(line["kind"] == Kind.ENVELOPE, f"journal record {envelope_index} is no envelope")
+    chunks = {envelope_index // CHUNK_RECORDS}
+    if detail is Detail.RESULTS and line["code"] == Code.OK:
+        chunks.update(_chunk_range(int(line["detail"]), int(line["qty"])))
+    return sorted(chunks)
+
+
+def _chunk_range(first: int, count: int) -> range:
+    """Numbers of the chunks that hold records first … first+count−1."""
+    if count <= 0:
+        return range(0)
+    return range(first // CHUNK_RECORDS, (first + count - 1) // CHUNK_RECORDS + 1)
