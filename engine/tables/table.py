@@ -10,6 +10,8 @@ from numba import config
 from consensus.primitives.errors import ensure
 from engine.layout import PAGE_SIZE, Rows
 
+CACHE_LINE = 64
+
 
 class Table:
     """Rows of one dtype. Writers call `mark(row)`, or set `dirty[page]` as kernels do.
@@ -81,7 +83,9 @@ class Table:
 
     def _allocate(self, pages: int) -> None:
         # Whole zeroed pages from the allocator: memory is only taken for pages that are written.
-        self.pages = np.zeros((pages, PAGE_SIZE), dtype=np.uint8)
+        memory = np.zeros(pages * PAGE_SIZE + CACHE_LINE, dtype=np.uint8)
+        start = -memory.ctypes.data % CACHE_LINE  # no row of 64 bytes may straddle two lines
+        self.pages = memory[start : start + pages * PAGE_SIZE].reshape(pages, PAGE_SIZE)
         self.data = self.pages.reshape(-1).view(self.dtype)
         # Attribute access on records is what compiled and interpreted kernels have in common, but
         # numba takes a plain struct array over in a quarter of the time of a recarray.
