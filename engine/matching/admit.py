@@ -1,0 +1,131 @@
+"""What an order must satisfy before it may touch the book. Each rule reads, none writes.
+
+Rules are asked in one fixed order, and the first that refuses gives the code: operation, market,
+account, market status, price, quantity, notional, order id, funds, then what its time in force asks of
+the book.
+"""
+
+import numpy as np
+
+from engine.compiled import inlined
+from engine.fixed_point import product_fits
+from engine.layout import NONE, Core, MarketStatus
+from engine.matching.ladder import next_occupied, previous_occupied
+from engine.records import (
+    FLAGS_MAX,
+    STP_MASK,
+    STP_SHIFT,
+    TIF_MASK,
+    TIF_SHIFT,
+    Code,
+    SelfTrade,
+    Side,
+    TimeInForce,
+)
+
+FILLS_PER_ORDER_MAX = 1024  # resting orders that one order may meet; bounds the work of an operation
+
+
+@inlined
+def time_in_force(op: np.record) -> int:
+    """The time in force that an operation's flags carry."""
+    return (op["flags"] >> TIF_SHIFT) & TIF_MASK
+
+
+@inlined
+def self_trade_mode(op: np.record) -> int:
+    """The self-trade mode that an operation's flags carry."""
+    return (op["flags"] >> STP_SHIFT) & STP_MASK
+
+
+@inlined
+def check_names(core: Core, op: np.record) -> int:
+    """The operation is well formed and names a market and an account that exist."""
+    counters = core.counters.rows[0]
+    if op["flags"] > FLAGS_MAX or time_in_force(op) > TimeInForce.MARKET:
+        return Code.BAD_OP.value
+    if op.market >= counters.markets:
+        return Code.UNKNOWN_MARKET.value
+    if op.account >= counters.accounts:
+        return Code.UNKNOWN_ACCOUNT.value
+    return Code.OK.value
+
+
+@inlined
+def check_terms(market: np.record, op: np.record) -> int:
+    """The market is open, and price, quantity and notional are within its bounds.
+
+    After this, price × qty × quote_per_lot_tick ≤ AMOUNT_MAX. Listing ensured that
+    qty_max × quote_per_lot_tick and qty_max × base_per_lot are.
+    """
+    if market.status != MarketStatus.OPEN:
+        return Code.MARKET_CLOSED.value
+    if op.price < 1 or op.price > market.price_max:
+        return Code.PRICE_OUT_OF_RANGE.value
+    if op.qty < 1 or op.qty > market.qty_max:
+        return Code.QTY_OUT_OF_RANGE.value
+    quote_per_tick = op.qty * market.quote_per_lot_tick
+    if not product_fits(op.price, quote_per_tick):
+        return Code.NOTIONAL_TOO_LARGE.value
+    if op.price * quote_per_tick < market.notional_min:
+        return Code.NOTIONAL_TOO_SMALL.value
+    return Code.OK.value
+
+
+@inlined
+def crosses(market: np.record, side: int, price: int) -> bool:
+    """Whether an order at `price` would meet the best of the other side. Empty sides never cross."""
+    if side == Side.BUY:
+        return market.best_ask <= price
+    return market.best_bid >= price
+
+
+@inlined
+def check_book(core: Core, market: np.record, op: np.record, side: int) -> int:
+    """The book lets an order of this time in force in."""
+    tif = time_in_force(op)
+    crossing = crosses(market, side, op.price)
+    if tif == TimeInForce.GTC:
+        return Code.OK.value
+    if tif == TimeInForce.POST_ONLY:
+        return Code.WOULD_CROSS.value if crossing else Code.OK.value
+    if tif == TimeInForce.FOK:
+        return Code.OK.value if crossing and _is_fillable(core, market, op, side) else Code.NOT_FILLABLE.value
+    return Code.OK.value if crossing else Code.NO_LIQUIDITY.value
+
+
+@inlined
+def _is_fillable(core: Core, market: np.record, op: np.record, side: int) -> bool:
+    """Whether the whole of `op` would trade at once: found by walking, not by trading and undoing.
+
+    Own orders in the way are skipped if they would be cancelled, and spoil it in the other modes.
+    """
+    wanted = op.qty
+    price = market.best_ask if side == Side.BUY else market.best_bid
+    row = core.levels.rows[market.level_start + price].head - 1
+    for _ in range(FILLS_PER_ORDER_MAX):
+        order = core.orders.rows[row]
+        if order.account != op.account:
+            wanted -= order.leaves
+            if wanted <= 0:
+                return True
+        elif self_trade_mode(op) != SelfTrade.CANCEL_MAKER:
+            return False
+        row = order.next
+        if row == NONE:
+            price = _next_price(core, market, op, side, price)
+            if price == NONE:
+                return False
+            row = core.levels.rows[market.level_start + price].head - 1
+    return False
+
+
+@inlined
+def _next_price(core: Core, market: np.record, op: np.record, side: int, price: int) -> int:
+    """The next occupied price behind `price` on the other side that `op` may still trade at, or NONE."""
+    start = market.level_start
+    if side == Side.BUY:
+        row = next_occupied(core.ladder_bits, start + price)
+        return row - start if row != NONE and row - start <= op.price else NONE
+    row = previous_occupied(core.ladder_bits, start + price)
+    return row - start if row - start >= op.price else NONE

@@ -1,0 +1,212 @@
+"""The compiled call that executes a block's order operations, and its driver.
+
+Two passes (DESIGN, deterministic transaction ordering): first, in listing order, cancels and reductions of
+orders that rest on the book when the block starts; then everything else. A cancel whose order
+is not there at block start waits for the second pass: the order may be placed before it in the list.
+CANCEL_ALL takes part in both: what rests at block start leaves early, what the block placed before it
+leaves in its turn.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+
+from engine.compiled import as_records, inlined, kernel
+from engine.layout import NONE, Core
+from engine.matching.admit import FILLS_PER_ORDER_MAX, check_names
+from engine.matching.orders import cancel_all, find_own_order, new_order, replace_order
+from engine.matching.records import write_result
+from engine.matching.taking import take_off
+from engine.records import EVERY_MARKET, JOURNAL, Code, Op
+
+PROGRESS_LENGTH = 4
+_DONE_EARLY = 255  # in `codes`: the operation ran in the first pass
+
+
+class Progress(IntEnum):
+    """Where a resumable call stands: indexes of the `progress` array."""
+
+    PASS = 0  # 0 leaving early, 1 everything else, 2 done
+    NEXT_OP = 1
+    EVENTS = 2  # written so far
+    EVENTS_NEEDED = 3  # free lines that the next operation may need
+
+
+@kernel
+def execute_orders(
+    core: Core,
+    ops: np.ndarray,
+    codes: np.ndarray,
+    results: np.ndarray,
+    events: np.ndarray,
+    progress: np.ndarray,
+) -> bool:
+    """Execute a block's operations; return True when done, False when `events` needs more room.
+
+    ops (n,) ORDER_OP. codes (n,) uint8: not OK where the operation was refused before
+    (authorisation); used as scratch. results (n,) JOURNAL, written in listing order. events JOURNAL,
+    written in execution order up to progress[EVENTS]. progress (4,) int64, zero at first: the
+    caller copies events into a longer array and calls again with the same arguments otherwise.
+    The caller reserved rows (`State.reserve_for_orders`).
+    """
+    if progress[Progress.PASS] == 0:
+        if not _leave_early(core, ops, codes, results, events, progress):
+            return False
+        progress[Progress.PASS] = 1
+        progress[Progress.NEXT_OP] = 0
+    if not _execute_rest(core, ops, codes, results, events, progress):
+        return False
+    progress[Progress.PASS] = 2
+    return True
+
+
+def run_orders(core: Core, ops: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Execute operations, growing the event array as needed. Returns (results, events)."""
+    ops = as_records(ops)
+    results = as_records(np.empty(ops.shape[0], dtype=JOURNAL))
+    events = as_records(np.empty(ops.shape[0] + FILLS_PER_ORDER_MAX, dtype=JOURNAL))
+    progress = np.zeros(PROGRESS_LENGTH, dtype=np.int64)
+    while not execute_orders(core, ops, codes, results, events, progress):
+        used, needed = int(progress[Progress.EVENTS]), int(progress[Progress.EVENTS_NEEDED])
+        longer = as_records(np.empty(max(2 * events.shape[0], used + needed), dtype=JOURNAL))
+        longer[:used] = events[:used]
+        events = longer
+    return results, events[: progress[Progress.EVENTS]]
+
+
+@inlined
+def _leave_early(
+    core: Core,
+    ops: np.ndarray,
+    codes: np.ndarray,
+    results: np.ndarray,
+    events: np.ndarray,
+    progress: np.ndarray,
+) -> bool:
+    """First pass: cancels and reductions of what rests already."""
+    for i in range(progress[Progress.NEXT_OP], ops.shape[0]):
+        op = ops[i]
+        if codes[i] != Code.OK:
+            continue
+        if op.op == Op.CANCEL or op.op == Op.REDUCE:
+            if _leave_resting(core, op, results[i]):
+                codes[i] = _DONE_EARLY
+        elif op.op == Op.CANCEL_ALL and _may_cancel_all(core, op) == Code.OK:
+            if not _has_room(core, op, events, progress):
+                progress[Progress.NEXT_OP] = i
+                return False
+            count, used = cancel_all(core, op, events, progress[Progress.EVENTS])
+            progress[Progress.EVENTS] = used
+            results[i].qty = count
+    return True
+
+
+@inlined
+def _execute_rest(
+    core: Core,
+    ops: np.ndarray,
+    codes: np.ndarray,
+    results: np.ndarray,
+    events: np.ndarray,
+    progress: np.ndarray,
+) -> bool:
+    """Second pass: everything that did not leave early, in listing order."""
+    for i in range(progress[Progress.NEXT_OP], ops.shape[0]):
+        op, line = ops[i], results[i]
+        if codes[i] == _DONE_EARLY:
+            continue
+        if codes[i] != Code.OK:
+            write_result(line, op, codes[i], op["flags"] & 1, op.price, 0, 0)
+            continue
+        if not _has_room(core, op, events, progress):
+            progress[Progress.NEXT_OP] = i
+            return False
+        if op.op == Op.NEW:
+            code, filled, left, used = new_order(core, op, events, progress[Progress.EVENTS])
+            progress[Progress.EVENTS] = used
+            write_result(line, op, code, op["flags"] & 1, op.price, filled, left)
+        elif op.op == Op.CANCEL or op.op == Op.REDUCE:
+            _cancel_late(core, op, line)
+        elif op.op == Op.REPLACE:
+            _replace(core, op, line, events, progress)
+        elif op.op == Op.CANCEL_ALL:
+            _cancel_all_late(core, op, line, events, progress)
+        else:
+            write_result(line, op, Code.BAD_OP, 0, op.price, 0, 0)
+    return True
+
+
+@inlined
+def _has_room(core: Core, op: np.record, events: np.ndarray, progress: np.ndarray) -> bool:
+    """Whether `events` has a line for everything that `op` may cause; else says how many it needs."""
+    needed = int(FILLS_PER_ORDER_MAX)
+    if op.op == Op.CANCEL_ALL:
+        needed = 0
+        if op.account < core.counters.rows[0].accounts:
+            needed = int(core.accounts.rows[op.account].open_orders)
+    progress[Progress.EVENTS_NEEDED] = needed
+    return events.shape[0] - progress[Progress.EVENTS] >= needed
+
+
+@inlined
+def _leave_resting(core: Core, op: np.record, line: np.record) -> bool:
+    """CANCEL or REDUCE of a live order; False if there is no such order or nothing to take off."""
+    row = find_own_order(core, op)
+    if row == NONE or (op.op == Op.REDUCE and op.qty < 1):
+        return False
+    order = core.orders.rows[row]
+    side, price, leaves = order.side, order.price, order.leaves
+    qty = min(op.qty, leaves) if op.op == Op.REDUCE else leaves
+    take_off(core, row, qty)
+    write_result(line, op, Code.OK, side, price, qty, leaves - qty)
+    return True
+
+
+@inlined
+def _cancel_late(core: Core, op: np.record, line: np.record) -> None:
+    """CANCEL or REDUCE in its turn: the order came earlier in this block, or the operation is refused."""
+    if _leave_resting(core, op, line):
+        return
+    code = Code.UNKNOWN_ORDER.value
+    if op.account >= core.counters.rows[0].accounts:
+        code = Code.UNKNOWN_ACCOUNT.value
+    elif find_own_order(core, op) != NONE:
+        code = Code.QTY_OUT_OF_RANGE.value
+    write_result(line, op, code, op["flags"] & 1, op.price, 0, 0)
+
+
+@inlined
+def _replace(core: Core, op: np.record, line: np.record, events: np.ndarray, progress: np.ndarray) -> None:
+    """REPLACE; the result's side is that of the order."""
+    code = check_names(core, op)
+    side, filled, left = int(op["flags"] & 1), 0, 0
+    if code == Code.OK:
+        row = find_own_order(core, op)
+        if row != NONE:
+            side = int(core.orders.rows[row].side)
+        code, filled, left, used = replace_order(core, op, row, events, progress[Progress.EVENTS])
+        progress[Progress.EVENTS] = used
+    write_result(line, op, code, side, op.price, filled, left)
+
+
+@inlined
+def _may_cancel_all(core: Core, op: np.record) -> int:
+    """CANCEL_ALL names an account and a market that exist, or every market."""
+    counters = core.counters.rows[0]
+    if op.market != EVERY_MARKET and op.market >= counters.markets:
+        return Code.UNKNOWN_MARKET.value
+    return Code.UNKNOWN_ACCOUNT.value if op.account >= counters.accounts else Code.OK.value
+
+
+@inlined
+def _cancel_all_late(
+    core: Core, op: np.record, line: np.record, events: np.ndarray, progress: np.ndarray
+) -> None:
+    """CANCEL_ALL in its turn: what this block placed before it. Adds to the count of the first pass."""
+    code = _may_cancel_all(core, op)
+    count = 0
+    if code == Code.OK:
+        count, used = cancel_all(core, op, events, progress[Progress.EVENTS])
+        progress[Progress.EVENTS] = used
+        count += line.qty
+    write_result(line, op, code, 0, 0, count, 0)

@@ -1,0 +1,115 @@
+"""An incoming order meets the book: best price first, oldest first, always at the maker's price."""
+
+import numpy as np
+
+from engine.clearing.holds import compute_hold, release_hold
+from engine.clearing.settle import credit, settle_maker
+from engine.compiled import inlined
+from engine.fixed_point import fee_rounded_up
+from engine.layout import Core
+from engine.matching.admit import FILLS_PER_ORDER_MAX, crosses, self_trade_mode
+from engine.matching.book import remove_order, shrink_order
+from engine.matching.records import write_cancelled, write_fill
+from engine.records import Code, SelfTrade, Side
+
+
+@inlined
+def take(
+    core: Core, market: np.record, op: np.record, side: int, events: np.ndarray, used: int
+) -> tuple[int, int, int, int, int, int]:
+    """Trade `op` against the other side as far as its price allows.
+
+    Returns (code, filled lots, leaves, paid, received, events used). Makers and the venue are settled
+    here; what the taker paid and received (after its fee) is left to the caller, who
+    settles it once. Code FILL_LIMIT or SELF_TRADE means that the rest is to be cancelled.
+    """
+    code = Code.OK.value
+    filled, leaves, paid, received = 0, int(op.qty), 0, 0
+    fees_paid, fees_received = 0, 0  # in the assets that the taker pays, receives
+    steps, fills = 0, 0
+    while leaves > 0 and crosses(market, side, op.price):
+        if steps == FILLS_PER_ORDER_MAX:
+            code = Code.FILL_LIMIT.value
+            break
+        steps += 1
+        price = market.best_ask if side == Side.BUY else market.best_bid
+        row = core.levels.rows[market.level_start + price].head - 1
+        maker = core.orders.rows[row]
+        if maker.account == op.account:
+            leaves, used = _prevent_self_trade(core, op, row, leaves, events, used)
+            if leaves == 0:
+                code = Code.SELF_TRADE.value
+            continue
+        qty = min(leaves, maker.leaves)
+        quote, base = price * qty * market.quote_per_lot_tick, qty * market.base_per_lot
+        given, gained = (quote, base) if side == Side.BUY else (base, quote)
+        maker_fee = fee_rounded_up(given, market.maker_fee_e6)
+        fee = fee_rounded_up(gained, market.taker_fee_e6)
+        write_fill(events[used], op, side, maker, qty, fee, maker_fee)
+        used += 1
+        if side == Side.BUY:
+            settle_maker(core.balances, maker.base_row, gained, maker.quote_row, given - maker_fee)
+        else:
+            settle_maker(core.balances, maker.quote_row, gained, maker.base_row, given - maker_fee)
+        maker.filled += qty
+        if qty == maker.leaves:
+            remove_order(core, row)
+        else:
+            shrink_order(core, row, qty)
+        fills += 1
+        leaves -= qty
+        filled += qty
+        paid += given
+        received += gained - fee
+        fees_paid += maker_fee
+        fees_received += fee
+    if filled > 0:
+        core.counters.rows[0].fills += fills
+        _credit_fees(core, market, side, fees_paid, fees_received)
+    return code, filled, leaves, paid, received, used
+
+
+@inlined
+def _prevent_self_trade(
+    core: Core, op: np.record, row: int, leaves: int, events: np.ndarray, used: int
+) -> tuple[int, int]:
+    """The next maker is the taker itself: take off what the taker's mode says. Returns (leaves, used)."""
+    mode = self_trade_mode(op)
+    order = core.orders.rows[row]
+    overlap = min(leaves, order.leaves)
+    taker_loses, maker_loses = leaves, 0  # CANCEL_TAKER
+    if mode == SelfTrade.CANCEL_MAKER:
+        taker_loses, maker_loses = 0, order.leaves
+    elif mode == SelfTrade.CANCEL_BOTH:
+        maker_loses = order.leaves
+    elif mode == SelfTrade.DECREMENT:
+        taker_loses, maker_loses = overlap, overlap
+    if maker_loses > 0:
+        write_cancelled(events[used], op, Code.SELF_TRADE, order, maker_loses)
+        used += 1
+        take_off(core, row, maker_loses)
+    return leaves - taker_loses, used
+
+
+@inlined
+def take_off(core: Core, row: int, qty: int) -> None:
+    """Take `qty` of an order's open lots off the book and release their hold."""
+    order = core.orders.rows[row]
+    market = core.markets.rows[order.market]
+    pay_row = order.quote_row if order.side == Side.BUY else order.base_row
+    release_hold(core.balances, pay_row, compute_hold(order.side, order.price, qty, market))
+    if qty == order.leaves:
+        remove_order(core, row)
+    else:
+        shrink_order(core, row, qty)
+
+
+@inlined
+def _credit_fees(core: Core, market: np.record, side: int, fees_paid: int, fees_received: int) -> None:
+    """Book one order's fees to the venue: the makers' in what the taker paid, the taker's in the other."""
+    if side == Side.BUY:
+        credit(core.balances, market.fee_quote_row, fees_paid)
+        credit(core.balances, market.fee_base_row, fees_received)
+    else:
+        credit(core.balances, market.fee_base_row, fees_paid)
+        credit(core.balances, market.fee_quote_row, fees_received)
