@@ -27,9 +27,7 @@ from engine.records import JOURNAL, Code, Kind
 from node.services import ProvenBlock
 from node.wire import Detail
 
-TREES_KEPT = 16  # blocks whose Merkle levels are kept; receipts are asked for in bursts
 ROOTS_KEPT = 1024  # attested results a client has already checked
-_DIGEST_WORDS = np.dtype("<i8")
 _INT63 = 2**63 - 1
 
 
@@ -87,45 +85,28 @@ class Outcome:
         return self.code != Code.OK
 
 
-class ReceiptBuilder:
-    """Makes receipts from proven blocks; keeps the Merkle levels of the last few."""
-
-    def __init__(self) -> None:
-        self._trees: OrderedDict[int, merkle.Tree] = OrderedDict()
-
-    def build(self, block: ProvenBlock, envelope_index: int, detail: Detail) -> Receipt:
-        """The receipt of the envelope whose ENVELOPE record stands at `envelope_index`."""
-        tree = self._tree(block)
-        journal = block.result.journal
-        first_attestation = block.attestations[0]
-        return Receipt(
-            height=block.height,
-            time_ms=block.result.time_ms,
-            block_digest=block.block_digest,
-            previous_root=block.previous_root,
-            chunks_root=tree.root,
-            record_count=len(journal),
-            state_root=first_attestation.state_root,
-            envelope_index=envelope_index,
-            chunks=tuple(
-                ChunkProof(
-                    index,
-                    journal[index * CHUNK_RECORDS : (index + 1) * CHUNK_RECORDS].tobytes(),
-                    tree.path(index),
-                )
-                for index in _wanted_chunks(journal, envelope_index, detail)
-            ),
-            attestations=tuple(Vote(item.replica, item.signature) for item in block.attestations),
-        )
-
-    def _tree(self, block: ProvenBlock) -> merkle.Tree:
-        tree = self._trees.get(block.height)
-        if tree is None:
-            tree = merkle.Tree(block.result.chunk_roots)
-            self._trees[block.height] = tree
-            if len(self._trees) > TREES_KEPT:
-                self._trees.popitem(last=False)
-        return tree
+def build_receipt(block: ProvenBlock, envelope_index: int, detail: Detail) -> Receipt:
+    """The receipt of the envelope whose ENVELOPE line stands at `envelope_index` of a proven block."""
+    journal, tree = block.result.journal, block.result.tree
+    return Receipt(
+        height=block.height,
+        time_ms=block.result.time_ms,
+        block_digest=block.block_digest,
+        previous_root=block.previous_root,
+        chunks_root=tree.root,
+        record_count=len(journal),
+        state_root=block.attestations[0].state_root,
+        envelope_index=envelope_index,
+        chunks=tuple(
+            ChunkProof(
+                index,
+                journal[index * CHUNK_RECORDS : (index + 1) * CHUNK_RECORDS].tobytes(),
+                tree.path(index),
+            )
+            for index in _wanted_chunks(journal, envelope_index, detail)
+        ),
+        attestations=tuple(Vote(item.replica, item.signature) for item in block.attestations),
+    )
 
 
 class ReceiptVerifier:

@@ -7,7 +7,16 @@
 A frame is a 4-byte little-endian length and that many bytes. Numbers are 0..2^63−1. Replies come in
 any order; `request_id` pairs them. The first request on a connection is `hello`.
 
-Results are arrays of a dataclass's fields in order (see `node.views` and `node.receipts`).
+
+    hello(version, chain_id)        [version, chain_id, replica, clock in ms]
+    submit(envelope, detail)        a receipt, once f+1 replicas attest what became of the envelope
+    receipt(digest, detail)         the same for an envelope sent before, perhaps to another node
+    status()                        node.views.StatusView
+    assets(), markets()             lists of AssetView, MarketView
+    account(id), key(public_key)    AccountView, KeyView
+    balances(account), orders(account)   lists of BalanceView, OrderView
+
+Results are arrays of a dataclass's fields in order: `node.receipts.Receipt` and `node.views`.
 """
 
 import struct
@@ -48,26 +57,24 @@ class Refused(StrEnum):
     when the node can already see what the ledger would say.
     """
 
-    # what was sent; the connection closes after the first three
+    # the connection closes after these
     BAD_FRAME = "BAD_FRAME"  # longer than allowed, or not canonical msgpack
-    TOO_SLOW = "TOO_SLOW"  # a frame or a hello was not finished in time, or nothing was sent for too long
+    TOO_SLOW = "TOO_SLOW"  # a frame or a hello was not finished, answers not read, or nothing asked, in time
     HELLO_FIRST = "HELLO_FIRST"
+    WRONG_VERSION = "WRONG_VERSION"
+    TOO_MANY_CONNECTIONS = "TOO_MANY_CONNECTIONS"
+    MISBEHAVED = "MISBEHAVED"  # too many bad requests in a short time
+    # what was asked
     UNKNOWN_METHOD = "UNKNOWN_METHOD"
     BAD_PARAMS = "BAD_PARAMS"
-    WRONG_VERSION = "WRONG_VERSION"
-    EXPIRY_TOO_FAR = "EXPIRY_TOO_FAR"
-    # who sent it, and how much
-    TOO_MANY_CONNECTIONS = "TOO_MANY_CONNECTIONS"
-    TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
+    # how much was asked
     RATE_LIMITED = "RATE_LIMITED"
     QUEUE_FULL = "QUEUE_FULL"
     # the node
     NOT_FOUND = "NOT_FOUND"
     NOT_PROVEN = "NOT_PROVEN"  # executed here, but f+1 attestations are not held yet
     HALTED = "HALTED"
-    OVERLOADED = "OVERLOADED"
-    STOPPING = "STOPPING"
-    INTERNAL = "INTERNAL"
+    OVERLOADED = "OVERLOADED"  # the protocol pushes back; admission waits, so clients see QUEUE_FULL
 
 
 @dataclass(frozen=True, slots=True)

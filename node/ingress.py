@@ -1,0 +1,440 @@
+"""The client port: TLS 1.3, bounded frames, many requests under way on one connection.
+
+Each connection has a reader and a writer. What a client has under way is bounded in bytes: beyond
+it the connection is not read, so a client that sends too fast waits, and nobody else does. Whoever
+sends what no client would send, or too slowly, or does not read its answers, loses the connection.
+"""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from consensus.primitives.crypto import DIGEST_SIZE, PUBLIC_KEY_SIZE
+from consensus.primitives.errors import InputError, ProtocolError
+from engine.records import Code
+from node import views
+from node.admission import Admission, decode_envelope
+from node.config import AdmissionSettings
+from node.desk import Desk
+from node.limits import Bucket
+from node.network import Address
+from node.services import Services
+from node.telemetry import Log, Metrics
+from node.wire import (
+    NO_REQUEST,
+    REQUEST_BYTES_MAX,
+    VERSION,
+    Detail,
+    FrameReader,
+    Refused,
+    Request,
+    decode_request,
+    encode_error,
+    encode_result,
+    take_params,
+)
+
+READ_BYTES = 1 << 16
+WRITE_BYTES_MAX = 1 << 18  # joined into one write
+GREETING_SECONDS = 10.0  # for the handshake and hello
+FRAME_SECONDS = 10.0  # for the rest of a frame, once it began
+WRITE_SECONDS = 30.0  # for a client to take one write
+REPLY_BYTES_MAX = 32 << 20  # answers waiting for one client
+REQUESTS_MAX = 4096  # under way on one connection; beyond it the connection is not read
+QUERY_BYTES = 64 << 10  # what a query counts, beside envelopes, towards `client_queue_bytes`
+STRIKES_MAX = 16  # bad requests a connection may make at once, and one a second
+EXTRA_CONNECTIONS_MAX = 32  # beyond the limit, are at least told so
+
+_STRIKES = frozenset(
+    {
+        Code.BAD_SIGNATURE.name,
+        Code.MALFORMED.name,
+        Code.WRONG_CHAIN.name,
+        Code.UNKNOWN_KEY.name,
+        Code.NOT_AUTHORISED.name,
+        Refused.UNKNOWN_METHOD.value,
+        Refused.BAD_PARAMS.value,
+    }
+)
+_CLOSED = (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError, OSError)
+Stream = trio.SSLStream[trio.SocketStream]
+
+
+async def serve_clients(
+    services: Services,
+    context: ssl.SSLContext,
+    listen: Address,
+    settings: AdmissionSettings,
+    metrics: Metrics,
+    log: Log,
+    task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run admission, the desk and the client port until cancelled. Reports its listeners when it listens."""
+    port = ClientPort(services, context, settings, metrics, log)
+    await port.run(listen, task_status=task_status)
+
+
+class ClientPort:
+    """Accepts clients and answers their requests."""
+
+    def __init__(
+        self,
+        services: Services,
+        context: ssl.SSLContext,
+        settings: AdmissionSettings,
+        metrics: Metrics,
+        log: Log,
+    ) -> None:
+        self.services = services
+        self.settings = settings
+        self.metrics = metrics
+        self.desk = Desk(services)
+        self.admission = Admission(services, settings, self.desk)
+        self._context = context
+        self._log = log
+        self._connections = 0
+        services.on_proven_block(self.admission.on_proven_block)
+        services.on_proven_block(self.desk.on_proven_block)
+
+    async def run(
+        self,
+        listen: Address,
+        task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.admission.run)
+            nursery.start_soon(self.desk.run)
+            await trio.serve_tcp(self._accept, listen.port, host=listen.host, task_status=task_status)
+
+    async def _accept(self, stream: trio.SocketStream) -> None:
+        limit = self.settings.client_connections
+        if self._connections >= limit + EXTRA_CONNECTIONS_MAX:
+            self.metrics.client_errors.labels(Refused.TOO_MANY_CONNECTIONS).inc()
+            await trio.aclose_forcefully(stream)
+            return
+        is_extra = self._connections >= limit
+        self._connections += 1
+        tls: Stream = trio.SSLStream(stream, self._context, server_side=True, https_compatible=True)
+        connection = _Connection(self, tls)
+        try:
+            await connection.run(is_extra)
+        finally:
+            self._connections -= 1
+            self.desk.leave(connection, list(connection.waiting.values()))
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(tls)
+        if connection.fault is not None:
+            self.metrics.client_errors.labels(connection.fault.code).inc()
+            self._log.info(
+                "client connection closed", code=connection.fault.code, why=connection.fault.message
+            )
+
+
+class _Fault(Exception):
+    """The connection must close; `error` says why."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.error = InputError(code, message)
+
+
+@dataclass(eq=False)
+class _Connection:
+    """One client. `waiting` maps ids of submits under way to envelope digests."""
+
+    port: ClientPort
+    tls: Stream
+    waiting: dict[int, bytes] = field(default_factory=dict)
+    fault: InputError | None = None
+
+    def __post_init__(self) -> None:
+        now_s = trio.current_time()
+        self._strikes = Bucket(1.0, STRIKES_MAX, STRIKES_MAX, now_s)
+        self._sizes: dict[int, int] = {}  # bytes each request under way counts
+        self._size = 0
+        self._outbox: list[bytes] = []
+        self._outbox_bytes = 0
+        self._has_output = trio.Event()
+        self._has_room = trio.Event()
+        self._greeted = False
+        self._reader = FrameReader(REQUEST_BYTES_MAX)
+
+    async def run(self, is_extra: bool) -> None:
+        """Serve until the client leaves or breaks a rule, which is then in `fault`."""
+        try:
+            await self._serve(is_extra)
+        except* _Fault as group:
+            self.fault = _first(group).error
+            await self._say_goodbye(self.fault)
+        except* _CLOSED:
+            pass  # the client left
+
+    def reply(self, request_id: int, framed: bytes, error: str = "") -> None:
+        """Queue the answer to a request; it is no longer under way."""
+        self._size -= self._sizes.pop(request_id, 0)
+        self.waiting.pop(request_id, None)
+        if error:
+            self.port.metrics.client_errors.labels(error).inc()
+            if error in _STRIKES and not self._strikes.take(1, trio.current_time()):
+                self.fault = InputError(Refused.MISBEHAVED, f"too many requests like the last ({error})")
+        self._outbox.append(framed)
+        self._outbox_bytes += len(framed)
+        self._has_output.set()
+        self._has_room.set()
+
+    async def _serve(self, is_extra: bool) -> None:
+        with trio.move_on_after(GREETING_SECONDS) as scope:
+            await self.tls.do_handshake()
+        if scope.cancelled_caught:
+            raise _Fault(Refused.TOO_SLOW, f"no TLS handshake within {GREETING_SECONDS:.0f} s")
+        if is_extra:
+            raise _Fault(
+                Refused.TOO_MANY_CONNECTIONS,
+                f"{self.port.settings.client_connections} clients are connected: use another node",
+            )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write)
+            await self._read(nursery)
+            nursery.cancel_scope.cancel()
+
+    # -- reading --------------------------------------------------------------------------------
+
+    async def _read(self, nursery: trio.Nursery) -> None:
+        deadline_s = trio.current_time() + GREETING_SECONDS
+        while True:
+            with trio.move_on_at(deadline_s) as scope:
+                data = await self.tls.receive_some(READ_BYTES)
+            if scope.cancelled_caught:
+                deadline_s = self._on_silence()
+                continue
+            if not data:
+                return
+            was_empty = self._reader.is_empty
+            try:
+                frames = self._reader.feed(data)
+            except ProtocolError as error:
+                raise _Fault(Refused.BAD_FRAME, str(error)) from error
+            for body in frames:
+                self._on_frame(body, nursery)
+            await self._wait_for_room()
+            if not self._greeted:
+                continue
+            if self._reader.is_empty:
+                deadline_s = trio.current_time() + self.port.settings.client_idle_seconds
+            elif was_empty or frames:
+                deadline_s = trio.current_time() + FRAME_SECONDS
+
+    def _on_silence(self) -> float:
+        """The read deadline passed: return the next one, or end the connection."""
+        if not self._greeted:
+            raise _Fault(Refused.TOO_SLOW, f"no hello within {GREETING_SECONDS:.0f} s")
+        if not self._reader.is_empty:
+            raise _Fault(Refused.TOO_SLOW, f"a request was not finished within {FRAME_SECONDS:.0f} s")
+        if not self._sizes:
+            idle = self.port.settings.client_idle_seconds
+            raise _Fault(Refused.TOO_SLOW, f"nothing was asked for {idle} s: connect again when needed")
+        return trio.current_time() + self.port.settings.client_idle_seconds
+
+    def _on_frame(self, body: bytes, nursery: trio.Nursery) -> None:
+        try:
+            request = decode_request(body)
+        except ProtocolError as error:
+            raise _Fault(Refused.BAD_FRAME, str(error)) from error
+        if not self._greeted:
+            self._on_hello(request)
+            return
+        self._sizes[request.id] = 0
+        try:
+            if request.method == "submit":
+                self._on_submit(request)
+            else:
+                self._on_query(request, nursery)
+        except InputError as error:
+            self.reply(request.id, encode_error(request.id, error.code, error.message), error.code)
+        if self.fault is not None:
+            raise _Fault(self.fault.code, self.fault.message)
+
+    def _on_hello(self, request: Request) -> None:
+        if request.method != "hello":
+            raise _Fault(Refused.HELLO_FIRST, "the first request is hello(version, chain_id)")
+        try:
+            version, chain_id = take_params(request, int, bytes)
+        except InputError as error:
+            raise _Fault(error.code, error.message) from error
+        network = self.port.services.network
+        if version != VERSION:
+            raise _Fault(Refused.WRONG_VERSION, f"this node speaks version {VERSION}, not {version}: upgrade")
+        if chain_id != network.chain_id:
+            raise _Fault(
+                Code.WRONG_CHAIN.name,
+                f"this is chain {network.chain_id.hex()[:16]}, not {chain_id.hex()[:16]}:"
+                " use this network's network.toml",
+            )
+        self._greeted = True
+        services = self.port.services
+        hello = [VERSION, network.chain_id, services.replica_id, services.now_ms()]
+        self.reply(request.id, encode_result(request.id, hello))
+
+    def _on_submit(self, request: Request) -> None:
+        data, detail = take_params(request, bytes, str)
+        envelope = decode_envelope(data)
+        self._count(request.id, len(data))
+        self.waiting[request.id] = envelope.digest
+        if self.port.desk.join(envelope, self, request.id, _read_detail(detail)):
+            try:
+                self.port.admission.submit(data, envelope)
+            except InputError as error:
+                self.port.desk.refuse(envelope.digest, error)
+
+    def _on_query(self, request: Request, nursery: trio.Nursery) -> None:
+        self._count(request.id, QUERY_BYTES)
+        if request.method == "receipt":
+            digest, detail = take_params(request, bytes, str)
+            _check_size("an envelope digest", digest, DIGEST_SIZE)
+            self.waiting[request.id] = digest
+            level = _read_detail(detail)
+
+            async def answer() -> None:
+                await self.port.desk.receipt(digest, level, self, request.id)
+        else:
+            read = _find_query(request)
+
+            async def answer() -> None:
+                self.reply(request.id, encode_result(request.id, await read(self.port.services)))
+
+        nursery.start_soon(self._answer_query, request.id, answer)
+
+    async def _answer_query(self, request_id: int, answer: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await answer()
+        except InputError as error:
+            self.reply(request_id, encode_error(request_id, error.code, error.message), error.code)
+
+    def _count(self, request_id: int, size: int) -> None:
+        self._sizes[request_id] = size
+        self._size += size
+
+    async def _wait_for_room(self) -> None:
+        limit = self.port.settings.client_queue_bytes
+        while self._size > limit or len(self._sizes) > REQUESTS_MAX:
+            self._has_room = trio.Event()
+            await self._has_room.wait()
+
+    # -- writing --------------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        while True:
+            await self._has_output.wait()
+            if self._outbox_bytes > REPLY_BYTES_MAX:
+                raise _Fault(Refused.TOO_SLOW, f"more than {REPLY_BYTES_MAX} bytes of answers are not read")
+            joined = self._take_output()
+            with trio.move_on_after(WRITE_SECONDS) as scope:
+                await self.tls.send_all(joined)
+            if scope.cancelled_caught:
+                raise _Fault(Refused.TOO_SLOW, f"answers were not read within {WRITE_SECONDS:.0f} s")
+            if self.fault is not None and not self._outbox:
+                raise _Fault(self.fault.code, self.fault.message)
+
+    def _take_output(self) -> bytes:
+        count = size = 0
+        for framed in self._outbox:
+            if count and size + len(framed) > WRITE_BYTES_MAX:
+                break
+            count += 1
+            size += len(framed)
+        joined = b"".join(self._outbox[:count])
+        del self._outbox[:count]
+        self._outbox_bytes -= size
+        if not self._outbox:
+            self._has_output = trio.Event()
+        return joined
+
+    async def _say_goodbye(self, error: InputError) -> None:
+        """Tell a client that still listens why it is cut off."""
+        with trio.move_on_after(1.0):
+            try:
+                await self.tls.send_all(encode_error(NO_REQUEST, error.code, error.message))
+            except (*_CLOSED, trio.BusyResourceError):
+                return
+
+
+Query = Callable[[Services], Awaitable[Any]]
+
+
+def _find_query(request: Request) -> Query:
+    """What to read for a request. Raises `InputError` if there is no such query, or with other parameters."""
+    match request.method:
+        case "status":
+            take_params(request)
+            return _status
+        case "assets":
+            take_params(request)
+            return lambda services: _rows(services, views.view_assets)
+        case "markets":
+            take_params(request)
+            return lambda services: _rows(services, views.view_markets)
+        case "account":
+            (account,) = take_params(request, int)
+            return lambda services: _row(services, lambda m: views.view_account(m, account), "account")
+        case "balances":
+            (account,) = take_params(request, int)
+            return lambda services: _rows(services, lambda m: views.view_balances(m, account))
+        case "orders":
+            (account,) = take_params(request, int)
+            return lambda services: _rows(services, lambda m: views.view_orders(m, account))
+        case "key":
+            (public_key,) = take_params(request, bytes)
+            _check_size("a public key", public_key, PUBLIC_KEY_SIZE)
+            return lambda services: _row(services, lambda m: views.view_key(m, public_key), "key")
+    raise InputError(Refused.UNKNOWN_METHOD, f"no method {request.method!r}; one of {', '.join(METHODS)}")
+
+
+METHODS = (
+    "hello",
+    "submit",
+    "receipt",
+    "status",
+    "assets",
+    "markets",
+    "account",
+    "balances",
+    "orders",
+    "key",
+)
+
+
+async def _status(services: Services) -> list[Any]:
+    return views.VIEWS.to_fields(views.view_status(services.status()))
+
+
+async def _rows(services: Services, read: Callable[[Any], list[Any]]) -> list[Any]:
+    return await services.query(lambda machine: [views.VIEWS.to_fields(row) for row in read(machine)])
+
+
+async def _row(services: Services, read: Callable[[Any], Any], what: str) -> list[Any]:
+    row = await services.query(read)
+    if row is None:
+        raise InputError(Refused.NOT_FOUND, f"there is no such {what} in the state of this node")
+    return views.VIEWS.to_fields(row)
+
+
+def _read_detail(text: str) -> Detail:
+    try:
+        return Detail(text)
+    except ValueError:
+        known = " or ".join(f"{item.value!r}" for item in Detail)
+        raise InputError(Refused.BAD_PARAMS, f"detail is {text!r}; use {known}") from None
+
+
+def _check_size(what: str, value: bytes, size: int) -> None:
+    if len(value) != size:
+        raise InputError(Refused.BAD_PARAMS, f"{what} has {size} bytes, not {len(value)}")
+
+
+def _first(group: BaseExceptionGroup[_Fault]) -> _Fault:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
