@@ -6,6 +6,7 @@ Only settings that may differ between nodes stand here; what all must share is i
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from consensus.primitives.errors import ConfigError
 from node.network import parse_address
@@ -155,10 +156,10 @@ def load_config(path: Path) -> Config:
     table = read_toml(path, "write one with `kontor init`")
     source = str(path)
     refuse_unknown(table, _SECTIONS, source)
-    sections = {
+    sections: dict[str, Any] = {
         name: read_settings(cls, table.get(name, {}), source, name) for name, cls in _SECTIONS.items()
     }
-    config = Config(**sections)  # type: ignore[arg-type]  # each section was made by its own class
+    config = Config(**sections)
     try:
         _check_config(config)
     except ConfigError as error:

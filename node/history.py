@@ -4,7 +4,7 @@ It is written behind execution, many blocks a transaction, without fsync: a kill
 since the operating system holds the pages; after a crash of the machine the index is discarded
 (`boot` tells) and rebuilt by replaying the ledger.
 
-    headers    height -> msgpack [block digest, previous root, time, journal root, state root, counts, …]
+    headers    height -> msgpack of the result without its journal (see `node.records`)
     journals   height -> journal records
     envelopes  envelope digest -> height (8 bytes), record index (4 bytes), big-endian
     proofs     height -> msgpack of f+1 attestations

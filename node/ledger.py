@@ -7,6 +7,7 @@ must make durable (`Turn`). Only when it has returned may a message of the turn 
     votes    the replica's vote log: key -> checksum, value
     blocks   seq (8 bytes, big-endian) -> commit certificate
     batches  digest -> payload
+    pending  digests of stored payloads that no stored block names yet
 
 LMDB keeps pages whole but does not notice a flipped bit, so everything read back is checked:
 votes by a checksum, payloads by their digest, blocks by their canonical encoding.
@@ -34,6 +35,7 @@ class Turn:
     votes: dict[bytes, bytes | None] = field(default_factory=dict)  # None: erase
     blocks: list[CommitCert] = field(default_factory=list)
     batches: dict[bytes, bytes] = field(default_factory=dict)  # digest -> payload
+    ordered: list[bytes] = field(default_factory=list)  # digests that committed blocks name
 
     def __bool__(self) -> bool:
         return bool(self.votes or self.blocks or self.batches)
@@ -46,12 +48,13 @@ class Ledger:
         """Open or create. Raises `ConfigError` if it belongs to another network or replica, and
         `StorageError` if it cannot be used."""
         self.path = path
-        self._env = open_environment(path, map_bytes, 4, _SETTING)
+        self._env = open_environment(path, map_bytes, 5, _SETTING)
         with storage_errors(path, _SETTING):
             self._meta = self._env.open_db(b"meta")
             self._votes = self._env.open_db(b"votes")
             self._blocks = self._env.open_db(b"blocks")
             self._batches = self._env.open_db(b"batches")
+            self._pending = self._env.open_db(b"pending")
         try:
             self._claim({b"format": FORMAT, b"chain": chain_id, b"replica": str(replica).encode()})
         except BaseException:
@@ -66,10 +69,15 @@ class Ledger:
                     txn.delete(key, db=self._votes)
                 else:
                     txn.put(key, _checksum(key, value) + value, db=self._votes)
+            for name, payload in turn.batches.items():
+                if txn.put(name, payload, db=self._batches, overwrite=False):
+                    txn.put(name, b"", db=self._pending)
             for cert in turn.blocks:
                 txn.put(_seq_key(cert.block.seq), CODEC.encode(cert), db=self._blocks)
-            for name, payload in turn.batches.items():
-                txn.put(name, payload, db=self._batches, overwrite=False)
+                for name in cert.block.batches:
+                    txn.delete(name, db=self._pending)
+            for name in turn.ordered:
+                txn.delete(name, db=self._pending)
 
     def votes(self) -> dict[bytes, bytes]:
         """The whole vote log, in key order."""
@@ -122,6 +130,11 @@ class Ledger:
         with storage_errors(self.path, _SETTING), self._env.begin(db=self._batches) as txn:
             cursor = txn.cursor()
             return [cursor.set_key(name) for name in names]
+
+    def pending(self) -> list[bytes]:
+        """Digests of stored payloads that are not in any stored block, in order of digest."""
+        with storage_errors(self.path, _SETTING), self._env.begin(db=self._pending) as txn:
+            return list(txn.cursor().iternext(keys=True, values=False))
 
     def size_bytes(self) -> int:
         """Bytes in use on disk."""

@@ -22,6 +22,8 @@ from cryptography import x509
 from consensus.primitives.crypto import PUBLIC_KEY_SIZE, digest
 from consensus.primitives.errors import ConfigError
 from consensus.quorum import REPLICAS_MAX, ReplicaSet
+from engine import genesis as engine_genesis
+from engine.genesis import Genesis
 from node.toml import (
     read_settings,
     read_toml,
@@ -80,9 +82,9 @@ class Capacity:
     everywhere. Tables start small and grow towards them."""
 
     accounts: int = setting(4_000_000, "Accounts.", 16, 1 << 28)
-    assets: int = setting(1024, "Assets.", 2, 1 << 16)
+    assets: int = setting(1024, "Assets.", 2, 65_535)
     balances: int = setting(16_000_000, "Balances: one for each account and asset it held.", 64, 1 << 29)
-    markets: int = setting(1024, "Markets.", 1, 65_535)
+    markets: int = setting(1024, "Markets.", 1, 32_767)
     levels: int = setting(64_000_000, "Price levels of all markets together.", 1024, 1 << 30)
     orders: int = setting(16_000_000, "Open orders.", 1024, 1 << 29)
     keys: int = setting(4_000_000, "Session keys.", 16, 1 << 28)
@@ -128,6 +130,11 @@ class Network:
             ],
         ]
         return digest("kontor.network", msgpack.packb(content, use_bin_type=True))
+
+    @cached_property
+    def genesis(self) -> Genesis:
+        """What the state machine starts from."""
+        return Genesis(self.chain_id, self.admin_keys, engine_genesis.Capacity(**vars(self.capacity)))
 
     @cached_property
     def replicas(self) -> ReplicaSet:

@@ -12,10 +12,11 @@ DONE_MAX = 65_536  # executed digests remembered, so that late copies are not ta
 WANTED_MAX = 16_384  # digests asked for and not yet here
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Held:
     payload: bytes
     origin: int
+    durable: bool = False
 
 
 class PayloadPool:
@@ -59,6 +60,16 @@ class PayloadPool:
         """The payload, if it is held."""
         held = self._held.get(name)
         return None if held is None else held.payload
+
+    def take_volatile(self, names: tuple[bytes, ...]) -> dict[bytes, bytes]:
+        """Of these payloads, those held but not stored yet; from now on they count as stored."""
+        fresh: dict[bytes, bytes] = {}
+        for name in names:
+            held = self._held.get(name)
+            if held is not None and not held.durable:
+                held.durable = True
+                fresh[name] = held.payload
+        return fresh
 
     def done(self, names: tuple[bytes, ...]) -> None:
         """These ran: let go of their payloads, which the ledger holds."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from consensus.messages import Attest
-from engine.machine import BlockResult, Machine
+from engine.journal import BlockResult
+from engine.machine import Machine
 from node.network import Network
 
 T = TypeVar("T")
@@ -99,7 +100,8 @@ class Services(Protocol):
         """
 
     def on_proven_block(self, callback: Callable[[ProvenBlock], None]) -> None:
-        """Call `callback` with every block in order, as soon as it is proven."""
+        """Call `callback` with every block as soon as it is proven: usually in order of height, but one whose
+        attestations were lost comes later or never."""
 
     async def query(self, read: Callable[[Machine], T]) -> T:
         """Run `read` in a worker thread while no block is being applied; it must not write."""

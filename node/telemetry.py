@@ -154,7 +154,12 @@ async def _read_request(stream: trio.SocketStream) -> bytes:
 
 
 def _response(status: str, body: bytes, kind: str) -> bytes:
-    head = (f"HTTP/1.1 {status}", f"Content-Type: {kind}", f"Content-Length: {len(body)}", "Connection: close")
+    head = (
+        f"HTTP/1.1 {status}",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    )
     return "\r\n".join((*head, "", "")).encode() + body
 
 

@@ -70,6 +70,10 @@ class Transport:
         """Peers with a live link, in order."""
         return sorted(self._links)
 
+    def queued_bytes(self, peer: int) -> int:
+        """Bytes that wait for a peer."""
+        return self._outboxes[peer].size
+
     def send(self, peer: int, framed: bytes) -> None:
         """Queue one frame (with its length in front) for a peer."""
         outbox = self._outboxes[peer]

@@ -1,0 +1,190 @@
+"""Committed blocks through the engine: in order, in a worker thread, while the loop goes on.
+
+    Execute ─▶ queue ─▶ apply (thread) ─▶ Executed to the loop
+                            ├─▶ history writer (thread, many blocks at a time)
+                            └─▶ snapshot writer (thread, every few seconds, at checkpoints)
+
+Queries run between two blocks, under the same lock.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import trio
+
+from consensus.messages import Attest, Block
+from consensus.primitives.errors import StorageError, ensure
+from engine.journal import BlockResult
+from engine.machine import Machine
+from node.history import History
+from node.ledger import Ledger
+from node.pool import PayloadPool
+from node.records import history_block
+from node.services import VerdictCache
+from node.snapshots import SnapshotMeta, Snapshots
+from node.telemetry import Log, Metrics
+
+T = TypeVar("T")
+BLOCKS_MAX = 4096  # committed blocks waiting; the protocol's window keeps it far below
+HISTORY_MAX = 512  # executed blocks waiting to be written; then execution waits
+SNAPSHOT_SECONDS = 5.0  # pages go to disk at the first checkpoint after this time
+Pages = list[tuple[int, int, bytes]]
+
+
+@dataclass(frozen=True)
+class ExecutedBlock:
+    """A block and what came of it. `state_root` is empty unless it is a checkpoint."""
+
+    block: Block
+    result: BlockResult
+    state_root: bytes
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What one trip to the worker thread brings back."""
+
+    executed: ExecutedBlock
+    pages: Pages | None
+
+
+class Executor:
+    """Owns the machine. `on_executed` is called in the event loop, in order of height."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        checkpoint_interval: int,
+        ledger: Ledger,
+        snapshots: Snapshots,
+        history: History,
+        pool: PayloadPool,
+        verdicts: VerdictCache,
+        on_executed: Callable[[ExecutedBlock], None],
+        metrics: Metrics,
+        log: Log,
+    ) -> None:
+        self._machine = machine
+        self._interval = checkpoint_interval
+        self._ledger = ledger
+        self._snapshots = snapshots
+        self._history = history
+        self._pool = pool
+        self._verdicts = verdicts
+        self._on_executed = on_executed
+        self._metrics = metrics
+        self._log = log
+        self._lock = trio.Lock()  # held while anything reads or writes the machine
+        self._thread = trio.CapacityLimiter(1)
+        self._writers = trio.CapacityLimiter(2)
+        self._blocks_in, self._blocks = trio.open_memory_channel[Block](BLOCKS_MAX)
+        self._history_in, self._history_out = trio.open_memory_channel[
+            ExecutedBlock | tuple[int, tuple[Attest, ...]]
+        ](2 * HISTORY_MAX)
+        self._snapshot_in, self._snapshot_out = trio.open_memory_channel[tuple[SnapshotMeta, Pages]](1)
+        self._snapshot_busy = False
+        self._snapshot_at = time.monotonic()
+
+    def submit(self, block: Block) -> None:
+        """Queue a committed block; its payloads are held or stored."""
+        self._blocks_in.send_nowait(block)
+
+    def keep_proof(self, height: int, attests: tuple[Attest, ...]) -> None:
+        """Queue attestations for the history; they are left out if it lags far behind."""
+        try:
+            self._history_in.send_nowait((height, attests))
+        except trio.WouldBlock:
+            self._log.debug("proof not kept", height=height)
+
+    async def query(self, read: Callable[[Machine], T]) -> T:
+        """Run `read` in a thread between two blocks."""
+        async with self._lock:
+            return await trio.to_thread.run_sync(read, self._machine, limiter=self._thread)
+
+    async def run(self) -> None:
+        """Execute until cancelled. Raises `StorageError` if a disk fails."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write_history)
+            nursery.start_soon(self._write_snapshots)
+            async for block in self._blocks:
+                await self._execute(block)
+
+    async def _execute(self, block: Block) -> None:
+        payloads = [self._pool.get(name) for name in block.batches]
+        started = time.perf_counter()
+        async with self._lock:
+            work = await trio.to_thread.run_sync(self._apply, block, payloads, limiter=self._thread)
+        self._metrics.execute_seconds.observe(time.perf_counter() - started)
+        self._pool.done(block.batches)
+        self._on_executed(work.executed)
+        await self._history_in.send(work.executed)
+        if work.pages is not None:
+            self._snapshot_busy = True
+            result = work.executed.result
+            meta = SnapshotMeta(block.seq, block.digest, result.journal_root, work.executed.state_root)
+            self._snapshot_in.send_nowait((meta, work.pages))
+
+    def _apply(self, block: Block, payloads: Sequence[bytes | None]) -> _Work:
+        """In the worker thread: one block."""
+        executed = apply_block(self._machine, block, payloads, self._ledger, self._verdicts, self._interval)
+        pages = self._machine.take_pages() if executed.state_root and self._is_snapshot_due() else None
+        return _Work(executed, pages)
+
+    def _is_snapshot_due(self) -> bool:
+        return not self._snapshot_busy and time.monotonic() - self._snapshot_at >= SNAPSHOT_SECONDS
+
+    async def _write_history(self) -> None:
+        async for first in self._history_out:
+            items = [first]
+            while len(items) < HISTORY_MAX:
+                try:
+                    items.append(self._history_out.receive_nowait())
+                except trio.WouldBlock:
+                    break
+            await trio.to_thread.run_sync(_write_items, self._history, items, limiter=self._writers)
+
+    async def _write_snapshots(self) -> None:
+        async for meta, pages in self._snapshot_out:
+            started = time.perf_counter()
+            await trio.to_thread.run_sync(self._snapshots.write, meta, pages, limiter=self._writers)
+            seconds = time.perf_counter() - started
+            self._metrics.snapshot_seconds.observe(seconds)
+            self._log.info(
+                "snapshot written", height=meta.height, pages=len(pages), seconds=round(seconds, 3)
+            )
+            self._snapshot_busy = False
+            self._snapshot_at = time.monotonic()
+
+
+def apply_block(
+    machine: Machine,
+    block: Block,
+    payloads: Sequence[bytes | None],
+    ledger: Ledger,
+    verdicts: VerdictCache | None,
+    checkpoint_interval: int,
+) -> ExecutedBlock:
+    """Apply one block; payloads that are None come from the ledger."""
+    batches = [
+        _stored(ledger, name) if payload is None else payload
+        for name, payload in zip(block.batches, payloads, strict=True)
+    ]
+    ensure(machine.height + 1 == block.seq, f"block {block.seq} after height {machine.height}")
+    result = machine.apply(block.seq, block.digest, block.time_ms, batches, verdicts)
+    state_root = machine.state_root() if block.seq % checkpoint_interval == 0 else b""
+    return ExecutedBlock(block, result, state_root)
+
+
+def _stored(ledger: Ledger, name: bytes) -> bytes:
+    payload = ledger.batch(name)
+    if payload is None:
+        raise StorageError(f"{ledger.path} lacks payload {name.hex()[:16]} of a committed block")
+    return payload
+
+
+def _write_items(history: History, items: Sequence[ExecutedBlock | tuple[int, tuple[Attest, ...]]]) -> None:
+    blocks = [history_block(item.result) for item in items if isinstance(item, ExecutedBlock)]
+    proofs = [item for item in items if not isinstance(item, ExecutedBlock)]
+    history.write(blocks, proofs)

@@ -1,0 +1,98 @@
+"""Micro-batches that peers send: decoded, every signature checked in threads, then pooled.
+
+Each peer has its own bounded queue and its own task, so a peer that sends slow work slows itself
+only, and votes of the same peer do not wait behind its payloads.
+"""
+
+from collections.abc import Callable, Sequence
+
+import trio
+
+from consensus.effects import BatchReady
+from consensus.messages import batch_digest
+from consensus.primitives.crypto import Verifier
+from consensus.primitives.errors import ProtocolError, SignatureError
+from engine.batch import decode_batch
+from node.pool import PayloadPool
+from node.services import VerdictCache
+from node.signatures import count_operations
+
+QUEUE_MAX = 64  # payloads of one peer waiting to be checked; then its link is not read
+INLINE_MAX = 2  # so few signatures cost less than a change of threads
+
+OnReady = Callable[[BatchReady], None]
+OnFault = Callable[[int, str], None]
+
+
+class PayloadIntake:
+    """Takes payloads from peers; reports `BatchReady` for what is valid and held."""
+
+    def __init__(
+        self,
+        peers: Sequence[int],
+        pool: PayloadPool,
+        verdicts: VerdictCache,
+        verifier: Verifier,
+        threads: trio.CapacityLimiter,
+        on_ready: OnReady,
+        on_fault: OnFault,
+    ) -> None:
+        self._pool = pool
+        self._verdicts = verdicts
+        self._verifier = verifier
+        self._threads = threads
+        self._on_ready = on_ready
+        self._on_fault = on_fault
+        self._queues = {peer: trio.open_memory_channel[bytes](QUEUE_MAX) for peer in peers}
+
+    async def put(self, peer: int, payload: bytes) -> None:
+        """Queue a payload of a peer; waits while its queue is full."""
+        await self._queues[peer][0].send(payload)
+
+    async def run(self) -> None:
+        """Check payloads until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for peer, (_, receive) in self._queues.items():
+                nursery.start_soon(self._work, peer, receive)
+
+    async def _work(self, peer: int, payloads: trio.MemoryReceiveChannel[bytes]) -> None:
+        async for payload in payloads:
+            try:
+                await self._take(peer, payload)
+            except SignatureError:
+                self._on_fault(peer, "batch_signature")
+            except ProtocolError:
+                self._on_fault(peer, "batch_malformed")
+
+    async def _take(self, peer: int, payload: bytes) -> None:
+        name = batch_digest(payload)
+        if self._pool.is_known(name):
+            return
+        if not self._pool.has_room(name, len(payload), peer):
+            self._on_fault(peer, "pool_full")
+            return
+        if len(payload) <= INLINE_MAX * 256:
+            operations = check_batch(payload, self._verdicts, self._verifier)
+        else:
+            operations = await trio.to_thread.run_sync(
+                check_batch, payload, self._verdicts, self._verifier, limiter=self._threads
+            )
+        if self._pool.add(name, payload, peer):
+            self._on_ready(BatchReady(name, operations, len(payload), peer))
+
+
+def check_batch(payload: bytes, verdicts: VerdictCache, verifier: Verifier) -> int:
+    """Check form and signatures of a micro-batch; return how many operations it holds.
+
+    Raises `ProtocolError` or `SignatureError`. Valid signatures go into `verdicts`.
+    """
+    operations = 0
+    for envelope in decode_batch(payload):
+        verdict = verdicts.get(envelope.digest)
+        if verdict is None:
+            envelope.verify(verifier)
+            verdicts.put(envelope.digest, True)
+        elif not verdict:
+            raise SignatureError(f"envelope {envelope.digest.hex()[:16]} has a bad signature")
+        operations += count_operations(envelope)
+    return operations

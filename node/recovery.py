@@ -1,0 +1,97 @@
+"""From what is on disk to a running state: newest snapshot, then the blocks committed after it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from consensus.effects import BatchReady
+from consensus.primitives.errors import ProtocolError, StorageError
+from engine.batch import decode_batch
+from engine.genesis import Genesis
+from engine.machine import Machine
+from node.executor import ExecutedBlock, apply_block
+from node.history import History
+from node.ledger import Ledger
+from node.records import history_block
+from node.services import VerdictCache
+from node.signatures import count_operations
+from node.snapshots import Snapshots
+
+REPORT_BLOCKS = 1000  # replayed blocks between two reports
+REPLAY = "stop the node, remove that directory and start again; the state is replayed from the ledger"
+HISTORY_BLOCKS = 64  # replayed blocks in one transaction of the history
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a node starts from. `executed` may lie below `committed` where a payload is missing."""
+
+    machine: Machine
+    committed: int
+    executed: int
+    replayed: int
+
+
+def recover(
+    genesis: Genesis,
+    checkpoint_interval: int,
+    ledger: Ledger,
+    snapshots: Snapshots,
+    history: History,
+    report: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Recovered:
+    """Rebuild the state. `report(what, done, total)` tells of progress; called from this thread."""
+    machine = _restore(genesis, snapshots, history.height())
+    start = machine.height
+    committed = ledger.committed_after(start)
+    verdicts = VerdictCache()
+    waiting: list[ExecutedBlock] = []
+    for cert in ledger.blocks(start + 1, committed):
+        if not all(ledger.has_batches(cert.block.batches)):
+            break
+        payloads = [None] * len(cert.block.batches)
+        executed = apply_block(machine, cert.block, payloads, ledger, verdicts, checkpoint_interval)
+        if cert.block.seq > history.height():
+            waiting.append(executed)
+        if len(waiting) >= HISTORY_BLOCKS:
+            _flush(history, waiting)
+        if (cert.block.seq - start) % REPORT_BLOCKS == 0:
+            report("replaying blocks", cert.block.seq - start, committed - start)
+    _flush(history, waiting)
+    return Recovered(machine, committed, machine.height, machine.height - start)
+
+
+def ready_batches(ledger: Ledger, committed: int, window: int, replica: int) -> list[BatchReady]:
+    """The stored payloads a replica must know of when it starts: those not ordered yet, and those of the
+    last `window` blocks, which a new view may propose again."""
+    names = dict.fromkeys(ledger.pending())
+    for cert in ledger.blocks(max(1, committed - window + 1), committed + window):
+        names.update(dict.fromkeys(cert.block.batches))
+    ready = []
+    for name in names:
+        payload = ledger.batch(name)
+        if payload is not None:
+            operations = sum(count_operations(envelope) for envelope in decode_batch(payload))
+            ready.append(BatchReady(name, operations, len(payload), replica))
+    return ready
+
+
+def _restore(genesis: Genesis, snapshots: Snapshots, history_height: int) -> Machine:
+    """The machine at the newest snapshot, or at genesis if the history must be rebuilt from there."""
+    meta = snapshots.meta()
+    if meta is None or history_height < meta.height:
+        return Machine(genesis)
+    try:
+        machine = Machine.restore(genesis, snapshots.pages(), meta.state_root)
+    except ProtocolError as error:
+        raise StorageError(f"{snapshots.path} is damaged ({error}): {REPLAY}") from error
+    place = (machine.height, machine.journal_root)
+    if place != (meta.height, meta.journal_root):
+        raise StorageError(
+            f"{snapshots.path} describes height {meta.height}, its pages {machine.height}: {REPLAY}"
+        )
+    return machine
+
+
+def _flush(history: History, blocks: list[ExecutedBlock]) -> None:
+    history.write([history_block(item.result) for item in blocks], ())
+    blocks.clear()

@@ -1,0 +1,337 @@
+"""The node: one loop that turns events into durable votes, and then into messages.
+
+    links ──▶ inbox ──▶ Replica.step for each event ──▶ one transaction (thread, fsync) ──▶ sends, executes
+
+One turn takes everything that waits, so the heavier the load, the more events share one fsync and
+one write per link. Nothing of a turn leaves before its transaction is durable. If the disk, the state
+or the protocol turns out to be broken, the node halts: it votes no more, and still answers queries.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import trio
+from consensus.replica import Replica
+
+from consensus.certificates import list_signatures
+from consensus.effects import (
+    BatchReady,
+    Blame,
+    Broadcast,
+    CancelTimer,
+    Diverged,
+    Effect,
+    Event,
+    Execute,
+    Executed,
+    Received,
+    Send,
+    SendBatches,
+    SendBlocks,
+    SetTimer,
+    TimerFired,
+)
+from consensus.messages import (
+    CODEC,
+    Attest,
+    BatchPayload,
+    CheckpointCert,
+    CommitCert,
+    FetchBatches,
+    Message,
+    NewView,
+    ViewChange,
+    batch_digest,
+)
+from consensus.primitives.errors import InputError, InvariantViolation, LedgerError, StorageError
+from engine.machine import Machine
+from node.answers import Answers
+from node.config import Home
+from node.durable import durable_part
+from node.executor import ExecutedBlock, Executor
+from node.inbox import Inbox
+from node.ledger import Ledger
+from node.network import Network
+from node.payloads import PayloadIntake
+from node.pool import PayloadPool
+from node.recent import RecentBlocks
+from node.services import NodeStatus, ProvenBlock, VerdictCache
+from node.telemetry import Log, Metrics
+from node.timers import Timers
+from node.transport import Transport
+from node.votes import ProofCollector, RememberingVerifier, check_ahead
+from node.wire import Refused, frame
+
+T = TypeVar("T")
+CERTIFICATES = (CommitCert, CheckpointCert, ViewChange, NewView)
+
+
+@dataclass
+class Parts:
+    """What a node is made of; `node.start` makes and closes them."""
+
+    home: Home
+    network: Network
+    replica_id: int
+    replica: Replica
+    ledger: Ledger
+    executor: Executor
+    recent: RecentBlocks
+    pool: PayloadPool
+    intake: PayloadIntake
+    transport: Transport
+    answers: Answers
+    inbox: Inbox
+    proofs: ProofCollector
+    verifier: RememberingVerifier
+    threads: trio.CapacityLimiter
+    verdicts: VerdictCache
+    metrics: Metrics
+    log: Log
+
+
+class Node:
+    """A running validator. Implements `node.services.Services`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._replica = parts.replica
+        self._inbox = parts.inbox
+        self._timers = Timers()
+        self._disk = trio.CapacityLimiter(1)
+        self._nursery: trio.Nursery
+        self._clock_us = 0
+        self._view = 0
+        self._halted = ""
+
+    # What the front uses
+
+    @property
+    def network(self) -> Network:
+        return self._parts.network
+
+    @property
+    def replica_id(self) -> int:
+        return self._parts.replica_id
+
+    @property
+    def verdicts(self) -> VerdictCache:
+        return self._parts.verdicts
+
+    def now_ms(self) -> int:
+        """The node's clock, in milliseconds since the Unix epoch."""
+        return self._now_us() // 1000
+
+    def submit_batch(self, payload: bytes, orders: int) -> None:
+        """Disseminate an own micro-batch and have it ordered. Raises `InputError`."""
+        if self._halted:
+            raise InputError(Refused.HALTED, f"this node no longer votes ({self._halted}): use another node")
+        name = batch_digest(payload)
+        pool = self._parts.pool
+        if pool.is_known(name):
+            return
+        if not pool.add(name, payload, self.replica_id):
+            raise InputError(
+                Refused.OVERLOADED,
+                f"{pool.used(self.replica_id)} bytes of this node wait to be ordered: try again later",
+            )
+        self._broadcast(BatchPayload(payload))
+        self._inbox.put(BatchReady(name, orders, len(payload), self.replica_id))
+
+    def on_proven_block(self, callback: Callable[[ProvenBlock], None]) -> None:
+        """Call `callback` with every proven block."""
+        self._parts.recent.callbacks.append(callback)
+
+    async def query(self, read: Callable[[Machine], T]) -> T:
+        """Run `read` in a worker thread between two blocks."""
+        return await self._parts.executor.query(read)
+
+    async def find_envelope(self, envelope_digest: bytes) -> tuple[int, int] | None:
+        """(height, index of its ENVELOPE record) of an executed envelope."""
+        return await self._parts.recent.find_envelope(envelope_digest)
+
+    async def load_block(self, height: int) -> ProvenBlock | None:
+        """An executed and proven block, or None."""
+        return await self._parts.recent.load_block(height)
+
+    def status(self) -> NodeStatus:
+        """Where this node stands now."""
+        recent, parts = self._parts.recent, self._parts
+        return NodeStatus(
+            replica=self.replica_id,
+            view=self._replica.view,
+            committed=self._replica.committed,
+            executed=recent.height,
+            proven=parts.proofs.proven,
+            time_ms=recent.time_ms,
+            journal_root=recent.journal_root,
+            state_root_height=recent.state_root_height,
+            state_root=recent.state_root,
+            peers_connected=len(parts.transport.connected),
+            halted=self._halted,
+            orders=recent.orders,
+            fills=recent.fills,
+            rejected=recent.rejected,
+            view_changes=self._replica.view,
+        )
+
+    # What links and the executor call
+
+    async def deliver(self, peer: int, frames: list[bytes]) -> None:
+        """Take what a peer sent. Raises `ProtocolError` on garbage, which closes the link."""
+        messages: list[Message] = [CODEC.decode(body) for body in frames]
+        await self._check_ahead(messages)
+        for message in messages:
+            if isinstance(message, BatchPayload):
+                await self._parts.intake.put(peer, message.payload)
+            else:
+                await self._inbox.put_received(Received(peer, message))
+
+    async def _check_ahead(self, messages: list[Message]) -> None:
+        """Certificates hold many signatures: compute them off the loop. A single vote is cheaper in it."""
+        rules, replicas = self.network.rules, self.network.replicas
+        signatures = [
+            signature
+            for message in messages
+            if isinstance(message, CERTIFICATES)
+            for signature in list_signatures(replicas, rules.window, rules.checkpoint_interval, message)
+        ]
+        if signatures:
+            verifier = self._parts.verifier
+            await trio.to_thread.run_sync(check_ahead, verifier, signatures, limiter=self._parts.threads)
+
+    def on_executed(self, executed: ExecutedBlock) -> None:
+        """Our executor finished a block."""
+        block, result = executed.block, executed.result
+        self._parts.recent.add(executed)
+        self._inbox.put(Executed(block.seq, block.digest, result.journal_root, executed.state_root))
+        self._parts.proofs.on_executed(block, result, executed.state_root)
+
+    def on_proven(self, block: ProvenBlock) -> None:
+        """f+1 replicas attest a block that we executed."""
+        self._parts.executor.keep_proof(block.height, block.attestations)
+        self._parts.recent.prove(block)
+
+    def on_peer_fault(self, peer: int, kind: str) -> None:
+        """A peer's payload is not what it must be."""
+        self._parts.metrics.peer_faults.labels(kind).inc()
+        self._parts.log.warning("bad payload", peer=peer, kind=kind)
+
+    # The loop
+
+    async def run(self, ready: list[BatchReady]) -> None:
+        """Take part in the protocol until cancelled; `ready` are the stored payloads it must know of."""
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._run_executor)
+            self._nursery.start_soon(self._parts.intake.run)
+            await self._carry_out(self._replica.start(self._now_us()))
+            for event in ready:
+                self._inbox.put(event)
+            while True:
+                with trio.move_on_at(self._timers.next_deadline()):
+                    await self._inbox.wait()
+                await self._turn()
+
+    async def _turn(self) -> None:
+        events: list[Event] = [TimerFired(name) for name in self._timers.take_due()]
+        events += self._inbox.take()
+        if self._halted:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            await self._carry_out(self._step(events))
+        except (StorageError, InvariantViolation) as error:
+            self._halt(str(error))
+
+    def _step(self, events: list[Event]) -> list[Effect]:
+        started = time.perf_counter()
+        now_us = self._now_us()
+        effects: list[Effect] = []
+        for event in events:
+            effects += self._replica.step(event, now_us)
+            if isinstance(event, Received) and isinstance(event.message, Attest):
+                self._parts.proofs.on_attest(event.message)
+        metrics = self._parts.metrics
+        metrics.turns.inc()
+        metrics.step_seconds.observe(time.perf_counter() - started)
+        if self._replica.view != self._view:
+            self._note_view()
+        return effects
+
+    async def _carry_out(self, effects: list[Effect]) -> None:
+        """First everything durable in one transaction, then the rest in the order given."""
+        turn = durable_part(effects, self._parts.pool)
+        if turn:
+            started = time.perf_counter()
+            await trio.to_thread.run_sync(self._parts.ledger.commit, turn, limiter=self._disk)
+            self._parts.metrics.commit_seconds.observe(time.perf_counter() - started)
+        for effect in effects:
+            self._release(effect)
+
+    def _release(self, effect: Effect) -> None:
+        match effect:
+            case Broadcast(message):
+                if isinstance(message, Attest):
+                    self._parts.proofs.on_attest(message)
+                self._want(message)
+                self._broadcast(message)
+            case Send(to, message):
+                self._want(message)
+                self._parts.transport.send(to, frame(CODEC.encode(message)))
+            case Execute(block):
+                self._parts.executor.submit(block)
+            case SetTimer(name, delay_us):
+                self._timers.set(name, delay_us)
+            case CancelTimer(name):
+                self._timers.cancel(name)
+            case SendBatches(to, digests):
+                self._nursery.start_soon(self._parts.answers.send_batches, to, digests)
+            case SendBlocks(to, first, last):
+                self._nursery.start_soon(self._parts.answers.send_blocks, to, first, last)
+            case Blame(replica=replica, reason=reason):
+                self._parts.metrics.blamed.labels(str(replica), reason).inc()
+                self._parts.log.warning("replica blamed", replica=replica, reason=reason)
+            case Diverged():
+                self._diverge(effect)
+
+    def _want(self, message: Message) -> None:
+        if isinstance(message, FetchBatches):
+            self._parts.pool.want(message.digests)
+
+    def _broadcast(self, message: Message) -> None:
+        self._parts.transport.broadcast(frame(CODEC.encode(message)))
+
+    # Trouble
+
+    async def _run_executor(self) -> None:
+        try:
+            await self._parts.executor.run()
+        except* LedgerError as group:
+            self._halt("; ".join(str(error) for error in group.exceptions))
+
+    def _halt(self, reason: str) -> None:
+        """Vote no more. Queries go on, so that an operator can look."""
+        self._halted = reason
+        self._parts.metrics.halted.set(1)
+        self._parts.log.error("node halted", reason=reason)
+
+    def _diverge(self, effect: Diverged) -> None:
+        """f+1 others computed another result: keep the evidence, and stop before we spread ours."""
+        path = self._parts.home.data / f"diverged-{effect.seq}.json"
+        evidence = {"seq": effect.seq, "ours": effect.ours.hex(), "theirs": effect.theirs.hex()}
+        path.write_text(json.dumps(evidence, indent=2) + "\n", "utf-8")
+        self._halt(f"block {effect.seq} gave another result than f+1 validators attest; see {path}")
+
+    def _note_view(self) -> None:
+        self._view = self._replica.view
+        self._parts.metrics.view.set(self._view)
+        self._parts.metrics.view_changes.inc()
+        self._parts.log.info("view", view=self._view, primary=self.network.replicas.primary(self._view))
+
+    def _now_us(self) -> int:
+        """Microseconds since the Unix epoch; never backwards, whatever the system clock does."""
+        self._clock_us = max(self._clock_us, time.time_ns() // 1000)
+        return self._clock_us

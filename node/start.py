@@ -1,0 +1,255 @@
+"""Building a node from its home, running it, and closing everything it opened."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import trio
+from consensus.replica import Replica, ReplicaConfig
+
+from consensus.primitives.crypto import Ed25519Verifier
+from node.answers import Answers
+from node.config import Config, Home, load_config
+from node.executor import Executor
+from node.history import History
+from node.inbox import Inbox
+from node.ingress import serve_clients
+from node.keys import load_signer
+from node.ledger import Ledger
+from node.network import Address, Network, load_network, parse_address
+from node.payloads import PayloadIntake
+from node.pool import PayloadPool
+from node.recent import RecentBlocks
+from node.recovery import Recovered, ready_batches, recover
+from node.runtime import Node, Parts
+from node.services import VerdictCache
+from node.setup import check_node_identity
+from node.snapshots import Snapshots
+from node.storage import HomeLock
+from node.telemetry import Log, Metrics, serve_metrics
+from node.tls import ingress_context
+from node.transport import Transport
+from node.votes import ProofCollector, RememberingVerifier
+from node.warm import warm_kernels
+
+MIB = 1 << 20
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The disks of one home, open and locked."""
+
+    ledger: Ledger
+    snapshots: Snapshots
+    history: History
+
+
+async def run_node(
+    root: Path,
+    report: Report = lambda line: None,
+    handle_signals: bool = False,
+    task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the validator whose home is `root` until cancelled, or until SIGTERM or Ctrl-C if
+    `handle_signals`.
+
+    `report` gets lines for the operator while the node prepares. Raises `ConfigError` or
+    `StorageError` before it joins; afterwards such trouble halts the node, which stays up for queries.
+    """
+    home = Home(root)
+    config, network = load_config(home.config), load_network(home.network)
+    check_node_identity(home, network, config.node.id)
+    log = _open_log(home, config)
+    try:
+        with HomeLock(home.data), open_stores(home, config, network) as stores:
+            report(f"node {config.node.id} of chain {network.chain_id.hex()[:16]}: preparing the engine")
+            await trio.to_thread.run_sync(warm_kernels, report)
+            recovered = await trio.to_thread.run_sync(partial(_recover, network, stores, report))
+            log.info("recovered", committed=recovered.committed, replayed=recovered.replayed)
+            async with trio.open_nursery() as nursery:
+                if handle_signals:
+                    await nursery.start(_stop_on_signal, nursery.cancel_scope, report)
+                node = await nursery.start(_run, home, config, network, stores, recovered, log)
+                report(f"node {config.node.id} at height {recovered.executed}: ready")
+                task_status.started(node)
+    finally:
+        log.info("stopped")
+        log.close()
+
+
+@contextmanager
+def open_stores(home: Home, config: Config, network: Network) -> Iterator[Stores]:
+    """Open the databases of a home and close them again. The caller holds its lock."""
+    sizes = config.ledger
+    ledger = Ledger(home.data / "ledger", network.chain_id, config.node.id, sizes.blocks_mib * MIB)
+    try:
+        snapshots = Snapshots(home.data / "state", sizes.state_mib * MIB)
+        try:
+            history = History(home.data / "history", network.chain_id, sizes.history_mib * MIB)
+            try:
+                yield Stores(ledger, snapshots, history)
+            finally:
+                history.close()
+        finally:
+            snapshots.close()
+    finally:
+        ledger.close()
+
+
+async def _run(
+    home: Home,
+    config: Config,
+    network: Network,
+    stores: Stores,
+    recovered: Recovered,
+    log: Log,
+    task_status: trio.TaskStatus[Node],
+) -> None:
+    node, parts = build_node(home, config, network, stores, recovered, log)
+    ready = await trio.to_thread.run_sync(
+        ready_batches, stores.ledger, recovered.committed, network.rules.window, config.node.id
+    )
+    validator = network.validators[config.node.id]
+    listen = _listen_address(config.node.peer_listen, validator.peer_address, "node.peer_listen")
+    async with trio.open_nursery() as nursery:
+        if config.telemetry.metrics_listen:
+            address = parse_address(config.telemetry.metrics_listen, "telemetry.metrics_listen")
+            await nursery.start(serve_metrics, address, parts.metrics)
+        await nursery.start(parts.transport.run, listen)
+        nursery.start_soon(node.run, ready)
+        clients = _listen_address(config.node.client_listen, validator.client_address, "node.client_listen")
+        await nursery.start(
+            serve_clients, node, ingress_context(home), clients, config.admission, parts.metrics, log
+        )
+        log.info("listening", peers=str(listen), clients=str(clients))
+        task_status.started(node)
+
+
+def build_node(
+    home: Home, config: Config, network: Network, stores: Stores, recovered: Recovered, log: Log
+) -> tuple[Node, Parts]:
+    """Wire the parts together; nothing runs yet."""
+    replica_id, replicas = config.node.id, network.replicas
+    peers = [peer for peer in range(replicas.n) if peer != replica_id]
+    metrics, verdicts = Metrics(), VerdictCache()
+    pool = PayloadPool(config.peers.pool_bytes)
+    verifier = RememberingVerifier(Ed25519Verifier())
+    threads = trio.CapacityLimiter(config.node.worker_threads)
+    # The parts below report to the node, and the node needs them: `late` ties the knot.
+    late: list[Node] = []
+    replica = Replica(
+        replica_id,
+        replicas,
+        load_signer(home.consensus_seed),
+        verifier,
+        replica_config(config, network),
+        stores.ledger.votes(),
+        recovered.committed,
+        recovered.executed,
+    )
+    executor = Executor(
+        recovered.machine,
+        network.rules.checkpoint_interval,
+        stores.ledger,
+        stores.snapshots,
+        stores.history,
+        pool,
+        verdicts,
+        lambda executed: late[0].on_executed(executed),
+        metrics,
+        log,
+    )
+    proofs = ProofCollector(replicas, verifier, lambda block: late[0].on_proven(block))
+    proofs.start_above(recovered.executed)
+    transport = Transport(
+        home,
+        network,
+        replica_id,
+        config.peers,
+        lambda peer, frames: late[0].deliver(peer, frames),
+        metrics,
+        log,
+    )
+    inbox = Inbox(peers)
+    intake = PayloadIntake(
+        peers,
+        pool,
+        verdicts,
+        Ed25519Verifier(),
+        threads,
+        inbox.put,
+        lambda peer, kind: late[0].on_peer_fault(peer, kind),
+    )
+    parts = Parts(
+        home=home,
+        network=network,
+        replica_id=replica_id,
+        replica=replica,
+        ledger=stores.ledger,
+        executor=executor,
+        recent=RecentBlocks(recovered.machine, stores.history, metrics),
+        pool=pool,
+        intake=intake,
+        transport=transport,
+        answers=Answers(stores.ledger, pool, transport),
+        inbox=inbox,
+        proofs=proofs,
+        verifier=verifier,
+        threads=threads,
+        verdicts=verdicts,
+        metrics=metrics,
+        log=log,
+    )
+    late.append(Node(parts))
+    return late[0], parts
+
+
+def replica_config(config: Config, network: Network) -> ReplicaConfig:
+    """The protocol's limits: shared rules from the network file, timeouts from our own."""
+    rules, own = network.rules, config.consensus
+    return ReplicaConfig(
+        window=rules.window,
+        checkpoint_interval=rules.checkpoint_interval,
+        block_orders_max=rules.block_orders_max,
+        block_bytes_max=rules.block_bytes_max,
+        clock_tolerance_ms=rules.clock_tolerance_ms,
+        in_flight_max=own.in_flight_max,
+        request_timeout_us=own.request_timeout_ms * 1000,
+        view_timeout_us=own.view_timeout_ms * 1000,
+    )
+
+
+def _recover(network: Network, stores: Stores, report: Report) -> Recovered:
+    return recover(
+        network.genesis,
+        network.rules.checkpoint_interval,
+        stores.ledger,
+        stores.snapshots,
+        stores.history,
+        lambda what, done, total: report(f"{what}: {done} of {total}"),
+    )
+
+
+async def _stop_on_signal(
+    scope: trio.CancelScope, report: Report, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for number in signals:
+            report(f"{signal.Signals(number).name}: stopping")
+            scope.cancel()
+
+
+def _open_log(home: Home, config: Config) -> Log:
+    settings = config.telemetry
+    if settings.log_to_stderr:
+        return Log.to_stderr(settings.log_level, node=config.node.id)
+    return Log.to_file(home.log, settings.log_level, node=config.node.id)
+
+
+def _listen_address(text: str, default: Address, key: str) -> Address:
+    return parse_address(text, key) if text else default

@@ -1,0 +1,136 @@
+"""Votes as the node sees them: a verifier that remembers, and attestations gathered into proofs."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from consensus.messages import Attest, Block
+from consensus.primitives.crypto import Verifier
+from consensus.primitives.errors import SignatureError
+from consensus.quorum import ReplicaSet
+from engine.journal import BlockResult
+from node.receipts import attestation_message
+from node.services import ProvenBlock
+
+REMEMBERED_MAX = 65_536
+UNPROVEN_MAX = 4096  # executed blocks that still lack attestations
+
+
+class RememberingVerifier:
+    """Checks a signature once: certificates repeat votes that came before, and worker threads may
+    have checked one already. Only valid signatures are remembered, the newest `REMEMBERED_MAX`."""
+
+    def __init__(self, inner: Verifier) -> None:
+        self._inner = inner
+        self._valid: OrderedDict[tuple[bytes, bytes, bytes], None] = OrderedDict()
+        self.checked = 0  # signatures computed, not remembered
+
+    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> None:
+        """Raise `SignatureError` unless the signature is valid. Safe in any thread."""
+        key = (public_key, message, signature)
+        if key in self._valid:
+            return
+        self.checked += 1
+        self._inner.verify(public_key, message, signature)
+        self._valid[key] = None
+        if len(self._valid) > REMEMBERED_MAX:
+            try:
+                self._valid.popitem(last=False)
+            except KeyError:  # another thread was faster
+                return
+
+
+def check_ahead(verifier: Verifier, signatures: Iterable[tuple[bytes, bytes, bytes]]) -> None:
+    """In a worker thread: check (public key, message, signature) triples, so that a verifier that
+    remembers need not compute them in the loop. Bad ones are left for the protocol to refuse."""
+    for public_key, message, signature in signatures:
+        with suppress(SignatureError):
+            verifier.verify(public_key, message, signature)
+
+
+@dataclass
+class _Waiting:
+    """Attestations for one height; `ours` once we executed it."""
+
+    ours: ProvenBlock | None = None
+    state_root: bytes = b""
+    votes: dict[int, Attest] = field(default_factory=dict)
+
+
+class ProofCollector:
+    """Gathers f+1 equal attestations for each executed block and reports it once.
+
+    Others may be faster than we are, so attestations wait for our own result; one that differs from
+    it is left to the protocol, which sees it too.
+    """
+
+    def __init__(
+        self, replicas: ReplicaSet, verifier: Verifier, on_proven: Callable[[ProvenBlock], None]
+    ) -> None:
+        self._replicas = replicas
+        self._verifier = verifier
+        self._on_proven = on_proven
+        self._waiting: OrderedDict[int, _Waiting] = OrderedDict()
+        self.proven = 0  # highest proven height
+        self._executed = 0
+
+    def start_above(self, height: int) -> None:
+        """Blocks up to `height` were executed before this process started."""
+        self._executed = height
+
+    def on_executed(self, block: Block, result: BlockResult, state_root: bytes) -> None:
+        """We executed a block; `state_root` is empty unless it is a checkpoint."""
+        self._executed = block.seq
+        waiting = self._entry(block.seq)
+        waiting.ours = ProvenBlock(block.seq, block.digest, result.previous_root, result, ())
+        waiting.state_root = state_root
+        self._settle(block.seq, waiting)
+
+    def on_attest(self, attest: Attest) -> None:
+        """An attestation of ours or of a peer; its signature is checked only if it is needed."""
+        if attest.seq not in self._waiting and attest.seq <= self._executed:
+            return  # proven already, or from before our time
+        if attest.seq > self._executed + UNPROVEN_MAX or not 0 <= attest.replica < self._replicas.n:
+            return
+        waiting = self._entry(attest.seq)
+        waiting.votes.setdefault(attest.replica, attest)
+        self._settle(attest.seq, waiting)
+
+    def _entry(self, height: int) -> _Waiting:
+        waiting = self._waiting.get(height)
+        if waiting is None:
+            waiting = self._waiting[height] = _Waiting()
+            if len(self._waiting) > UNPROVEN_MAX:
+                self._waiting.popitem(last=False)
+        return waiting
+
+    def _settle(self, height: int, waiting: _Waiting) -> None:
+        ours = waiting.ours
+        if ours is None or len(waiting.votes) < self._replicas.weak_quorum:
+            return
+        wanted = (ours.block_digest, ours.result.journal_root, waiting.state_root)
+        attests: list[Attest] = []
+        for replica, attest in sorted(waiting.votes.items()):
+            if (attest.block_digest, attest.journal_root, attest.state_root) != wanted:
+                continue
+            if self._is_signed(attest):
+                attests.append(attest)
+            else:
+                del waiting.votes[replica]  # the true one may still come
+        if len(attests) >= self._replicas.weak_quorum:
+            del self._waiting[height]
+            self.proven = max(self.proven, height)
+            proof = tuple(attests[: self._replicas.weak_quorum])
+            self._on_proven(ProvenBlock(height, ours.block_digest, ours.previous_root, ours.result, proof))
+
+    def _is_signed(self, attest: Attest) -> bool:
+        try:
+            self._verifier.verify(
+                self._replicas.keys[attest.replica],
+                attestation_message(self._replicas, attest),
+                attest.signature,
+            )
+        except SignatureError:
+            return False
+        return True
