@@ -118,6 +118,10 @@ class Code(IntEnum):
     SUPPLY_OVERFLOW = 66
 
 
+# An ENVELOPE line names its envelope: client_order_id is the nonce, counter_order_id and price are the first
+# and second eight bytes of its digest (sign bits cleared). qty counts its RESULT or COMMAND lines, of
+# which the first stands at `detail`, and fee those that are OK; all three are 0 if it was refused.
+# A COMMAND line has amounts in qty and ids of new rows in detail; see the command's handler.
 JOURNAL = np.dtype(
     [
         ("kind", "u1"),
@@ -125,7 +129,8 @@ JOURNAL = np.dtype(
         ("side", "u1"),  # FILL: the taker's
         ("flags", "u1"),
         ("market", "<u2"),  # COMMAND about funds: the asset
-        ("op", "<u2"),  # RESULT: the operation's Op; FILL, CANCELLED: that of the operation behind it
+        ("op", "<u2"),  # RESULT: the operation's Op; FILL, CANCELLED: that of the operation behind it;
+        # ENVELOPE: its kind; COMMAND: its number
         ("account", "<u4"),  # FILL: the taker
         ("counter_account", "<u4"),  # FILL: the maker; CANCELLED: who caused it
         ("client_order_id", "<i8"),  # FILL: the taker's

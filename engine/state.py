@@ -24,6 +24,7 @@ from engine.layout import (
     ORDER,
     Core,
 )
+from engine.matching.ladder import new_ladder, rebuild_ladder
 from engine.tables.index import (
     find_balance,
     find_grant,
@@ -171,19 +172,25 @@ class State:
     def set_grant(self, key: int, account: int, scopes: int, expiry_ms: int) -> int:
         """Write what `key` may do for `account`, appending the row at its first mention; return the row."""
         row = self.grant_row(key, account)
-        columns = self.grants.columns
         if row == NONE:
-            row = self._append(self.grants, "grants")
-            columns = self.grants.columns
-            columns["key"][row] = key
-            columns["account"][row] = account
-            index_insert(self.grant_index, hash_pair(key, account), row)
-            self._remember_grant(key, account, row)
-            self.accounts.columns["grants"][account] += 1
-            self.accounts.mark(account)
+            return self.add_grant(key, account, scopes, expiry_ms)
+        self.grants.columns["scopes"][row] = scopes
+        self.grants.columns["expiry_ms"][row] = expiry_ms
+        self.grants.mark(row)
+        return row
+
+    def add_grant(self, key: int, account: int, scopes: int, expiry_ms: int) -> int:
+        """Append a grant where there is none yet; return its row."""
+        row = self._append(self.grants, "grants")
+        columns = self.grants.columns
+        columns["key"][row] = key
+        columns["account"][row] = account
         columns["scopes"][row] = scopes
         columns["expiry_ms"][row] = expiry_ms
-        self.grants.mark(row)
+        index_insert(self.grant_index, hash_pair(key, account), row)
+        self._remember_grant(key, account, row)
+        self.accounts.columns["grants"][account] += 1
+        self.accounts.mark(account)
         return row
 
     # -- lookups ------------------------------------------------------------------------------
@@ -219,11 +226,14 @@ class State:
         self.key_rows: dict[bytes, int] = _row_of(self.keys, "public_key", self.used(self.keys))
         self.asset_ids = _names(self.assets, self.used(self.assets))
         self.market_ids = _names(self.markets, self.used(self.markets))
-        self.ladder_bits = np.zeros(1, dtype=np.int64)
-        for table in (self.orders, self.balances, self.grants):
+        for table in (self.orders, self.balances, self.grants, self.levels):
             self._rebuild_index(table)
 
     def _rebuild_index(self, table: Table) -> None:
+        if table is self.levels:
+            self.ladder_bits = new_ladder(table.capacity)
+            rebuild_ladder(self.ladder_bits, table.rows, self.used(table))
+            return
         index = np.zeros(index_length(table.capacity), dtype=np.int64)
         if table is self.orders:
             self.order_index = index

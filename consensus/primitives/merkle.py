@@ -79,6 +79,12 @@ class Tree:
 
 def verify(root: bytes, leaf: bytes, index: int, count: int, path: Sequence[bytes]) -> None:
     """Raise `ProtocolError` unless `leaf` stands at `index` of the `count` leaves under `root`."""
+    if root_of_path(leaf, index, count, path) != root:
+        raise ProtocolError(f"proof for leaf {index} of {count} does not lead to the root")
+
+
+def root_of_path(leaf: bytes, index: int, count: int, path: Sequence[bytes]) -> bytes:
+    """The root under which `leaf` stands at `index` of `count` leaves; `ProtocolError` on a malformed path."""
     if not 0 <= index < count or len(path) > DEPTH_MAX:
         raise ProtocolError(f"proof for leaf {index} of {count} with {len(path)} steps is malformed")
     node, position, width, used = leaf, index, count, 0
@@ -91,8 +97,9 @@ def verify(root: bytes, leaf: bytes, index: int, count: int, path: Sequence[byte
             node = hash_node(sibling, node) if position & 1 else hash_node(node, sibling)
         position >>= 1
         width = (width + 1) // 2
-    if used != len(path) or node != root:
-        raise ProtocolError(f"proof for leaf {index} of {count} does not lead to the root")
+    if used != len(path):
+        raise ProtocolError(f"proof for leaf {index} is too long")
+    return node
 
 
 def _parents(level: Sequence[bytes]) -> list[bytes]:

@@ -11,6 +11,7 @@ import numpy as np
 from blake3 import blake3
 
 from consensus.primitives.crypto import DIGEST_SIZE, digest
+from consensus.primitives.errors import ProtocolError
 from consensus.primitives.merkle import NODE_PREFIX, hash_leaf
 from engine.layout import LAYOUT_VERSION, PAGE_SIZE
 from engine.state import State
@@ -108,6 +109,42 @@ def take_pages(state: State, tree: StateTree) -> list[tuple[int, int, bytes]]:
         for number, table in enumerate(state.tables)
         for page in table.take_unsaved().tolist()
     ]
+
+
+def snapshot(state: State, tree: StateTree) -> list[tuple[int, int, bytes]]:
+    """(table number, page number, bytes) of every page ever written: the whole state."""
+    tree.table_roots()
+    return [
+        (number, page, table.pages[page].tobytes())
+        for number, table in enumerate(state.tables)
+        for page in np.flatnonzero(table.touched).tolist()
+    ]
+
+
+def put_pages(
+    state: State, pages: Iterable[tuple[int, int, bytes]], expected_root: bytes | None
+) -> StateTree:
+    """Fill an empty state from a snapshot; return its tree.
+
+    Raise `ProtocolError` if the pages do not make `expected_root`, before anything is derived from them:
+    kernels trust what stands in tables.
+    """
+    for number, page, data in pages:
+        if not 0 <= number < len(state.tables) or page < 0 or len(data) != PAGE_SIZE:
+            raise ProtocolError(f"snapshot page {page} of table {number} with {len(data)} bytes cannot be")
+        table = state.tables[number]
+        if page * table.page_rows >= table.capacity_max:
+            raise ProtocolError(f"snapshot page {page} is beyond the capacity of {table.name}")
+        table.put_page(page, data)
+    tree = StateTree(state)
+    root = tree.root()
+    if expected_root is not None and root != expected_root:
+        raise ProtocolError(f"snapshot has root {root.hex()}; {expected_root.hex()} was expected")
+    for table in state.tables:
+        table.take_unsaved()
+        table.reserve(state.used(table))  # rows in use may lie on pages that were never written
+    state.rebuild_derived()
+    return tree
 
 
 def _virgin(height: int, length: int) -> np.ndarray:

@@ -1,0 +1,210 @@
+"""Commands: what clients ask for beside orders. Their arguments, bounds and canonical bytes.
+
+On the wire a command is the msgpack array `[name, argument, …]`, and a payload is an array of them.
+A payload that is not that, in its one canonical spelling, makes its envelope malformed. A command
+with an unknown name or an argument out of bounds is refused alone, with its own code.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
+
+import msgpack
+
+from consensus.primitives.crypto import PUBLIC_KEY_SIZE
+from consensus.primitives.errors import ProtocolError
+from engine.layout import SCOPES_ALL, MarketStatus
+from engine.records import AMOUNT_MAX
+
+COMMANDS_MAX = 4096  # in one envelope
+PRICE_LEVELS_MAX = 1 << 26  # of one market
+FEE_E6_MAX = 100_000  # 10 %
+DECIMALS_MAX = 18
+EXPIRY_NEVER = 2**63 - 1
+_NAME = re.compile(r"[A-Z0-9][A-Z0-9._/-]{0,15}")
+
+
+class Bounds(NamedTuple):
+    """An integer argument lies in `low`..`high`."""
+
+    low: int
+    high: int
+
+
+AccountId = Annotated[int, Bounds(0, 2**31 - 1)]
+AssetId = Annotated[int, Bounds(0, 2**16 - 1)]
+MarketId = Annotated[int, Bounds(0, 2**15 - 1)]
+Amount = Annotated[int, Bounds(1, AMOUNT_MAX)]
+Fee = Annotated[int, Bounds(0, FEE_E6_MAX)]
+
+
+class RegisterAsset(NamedTuple):
+    """By the venue: a new asset. `issuer` is the account whose ADMIN keys may deposit and withdraw it."""
+
+    name: str
+    decimals: Annotated[int, Bounds(0, DECIMALS_MAX)]
+    issuer: AccountId
+
+
+class ListMarket(NamedTuple):
+    """By the venue: a new market, open at once. Prices run from 1 to `price_max` ticks."""
+
+    name: str
+    base_asset: AssetId
+    quote_asset: AssetId
+    base_per_lot: Amount
+    quote_per_lot_tick: Amount
+    price_max: Annotated[int, Bounds(1, PRICE_LEVELS_MAX - 1)]
+    qty_max: Amount
+    notional_min: Annotated[int, Bounds(0, AMOUNT_MAX)]
+    maker_fee_e6: Fee
+    taker_fee_e6: Fee
+
+
+class OpenAccount(NamedTuple):
+    """By the venue: a new account. `root_key` gets every scope on it, for good."""
+
+    root_key: bytes
+
+
+class GrantKey(NamedTuple):
+    """By an ADMIN key of `account`: what `public_key` may do for it, replacing what it might do before."""
+
+    account: AccountId
+    public_key: bytes
+    scopes: Annotated[int, Bounds(1, SCOPES_ALL)]
+    expiry_ms: Annotated[int, Bounds(0, EXPIRY_NEVER)]
+
+
+class RevokeKey(NamedTuple):
+    """By an ADMIN key of `account`: `public_key` may do nothing for it any more."""
+
+    account: AccountId
+    public_key: bytes
+
+
+class Deposit(NamedTuple):
+    """By the asset's issuer or the venue: value enters the ledger."""
+
+    account: AccountId
+    asset: AssetId
+    amount: Amount
+
+
+class Withdraw(NamedTuple):
+    """By a TRANSFER key of `account`, the asset's issuer or the venue: value leaves the ledger."""
+
+    account: AccountId
+    asset: AssetId
+    amount: Amount
+
+
+class Transfer(NamedTuple):
+    """By a TRANSFER key of `source`."""
+
+    source: AccountId
+    target: AccountId
+    asset: AssetId
+    amount: Amount
+
+
+class SetFees(NamedTuple):
+    """By the venue. Holds never include fees, so resting orders need no adjustment."""
+
+    market: MarketId
+    maker_fee_e6: Fee
+    taker_fee_e6: Fee
+
+
+class SetMarketStatus(NamedTuple):
+    """By the venue: open or close a market. Cancels are always taken."""
+
+    market: MarketId
+    status: Annotated[int, Bounds(min(MarketStatus), max(MarketStatus))]
+
+
+class CommandNumber(IntEnum):
+    """What stands in the `op` of a COMMAND line. Append only."""
+
+    UNKNOWN = 0
+    REGISTER_ASSET = 1
+    LIST_MARKET = 2
+    OPEN_ACCOUNT = 3
+    GRANT_KEY = 4
+    REVOKE_KEY = 5
+    DEPOSIT = 6
+    WITHDRAW = 7
+    TRANSFER = 8
+    SET_FEES = 9
+    SET_MARKET_STATUS = 10
+
+
+class CommandKind(NamedTuple):
+    """One command's name, number, and how its arguments are read: None if they are out of bounds."""
+
+    name: str
+    number: int
+    read: Callable[[list[Any]], Any]
+
+
+def name_of(command: type) -> str:
+    """`RegisterAsset` is `register_asset` on the wire."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", command.__name__).lower()
+
+
+def kind_of(command: type) -> CommandKind:
+    """Name, number and reader of a command class."""
+    name = name_of(command)
+    return CommandKind(name, CommandNumber[name.upper()], _reader(command))
+
+
+def encode(commands: Sequence[tuple[Any, ...]]) -> bytes:
+    """The payload of an envelope that carries these commands, in this order."""
+    if not 1 <= len(commands) <= COMMANDS_MAX:
+        raise ValueError(f"{len(commands)} commands in one envelope; 1..{COMMANDS_MAX} fit")
+    return msgpack.packb([[name_of(type(command)), *command] for command in commands])
+
+
+def decode(payload: bytes | memoryview) -> list[list[Any]]:
+    """The raw commands of a payload, each a list that starts with a name; `ProtocolError` if malformed."""
+    try:
+        raw = msgpack.unpackb(payload, raw=False, max_map_len=0, max_ext_len=0, max_array_len=COMMANDS_MAX)
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+        raise ProtocolError(f"commands are not msgpack: {error}") from error
+    if type(raw) is not list or not raw:
+        raise ProtocolError("commands are not an array of at least one")
+    for item in raw:
+        if type(item) is not list or not item or type(item[0]) is not str:
+            raise ProtocolError("a command is not an array that starts with a name")
+    if msgpack.packb(raw) != payload:
+        raise ProtocolError("commands are not in canonical form")
+    return raw
+
+
+def _reader(command: type) -> Callable[[list[Any]], Any]:
+    hints = get_type_hints(command, include_extras=True)
+    checks = [_check(hint) for hint in hints.values()]
+    length = len(checks) + 1
+
+    def read(raw: list[Any]) -> Any:
+        """`raw` starts with the command's name."""
+        if len(raw) != length:
+            return None
+        arguments = raw[1:]
+        for check, argument in zip(checks, arguments, strict=True):
+            if not check(argument):
+                return None
+        return command(*arguments)
+
+    return read
+
+
+def _check(hint: Any) -> Callable[[Any], bool]:
+    if hint is bytes:
+        return lambda value: type(value) is bytes and len(value) == PUBLIC_KEY_SIZE
+    if hint is str:
+        return lambda value: type(value) is str and _NAME.fullmatch(value) is not None
+    bounds = get_args(hint)[1]
+    low, high = bounds.low, bounds.high
+    return lambda value: type(value) is int and low <= value <= high

@@ -1,0 +1,256 @@
+"""The state machine: applies agreed blocks, one after the other.
+
+    decode → commands (authorise, execute) → orders (authorise, one compiled call) → journal → roots
+
+Commands come first and take effect at once, so a key that a block grants may trade in it. Equal
+genesis and equal blocks give equal bytes, whoever checked signatures first and however often the
+machine was stopped and restored in between.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol, Self
+
+import numpy as np
+
+from consensus.primitives.crypto import Ed25519Verifier, Verifier
+from consensus.primitives.errors import ProtocolError, ensure
+from consensus.primitives.merkle import compute_root
+from engine import block, commands
+from engine.accounts.envelopes import check_envelope
+from engine.accounts.kernels import authorise_orders
+from engine.accounts.keys import open_account
+from engine.accounts.nonces import use_nonce
+from engine.accounts.plugin import AccountsPlugin
+from engine.batch import decode_batch
+from engine.block import Verdict
+from engine.commands import EXPIRY_NEVER
+from engine.envelope import Envelope, EnvelopeKind
+from engine.genesis import VENUE_ACCOUNT, Genesis
+from engine.journal import BlockResult, Counts, EnvelopeResult, compute_journal_root, hash_chunks
+from engine.layout import SCOPES_ALL
+from engine.markets import MarketsPlugin
+from engine.plugin import Context, Outcome, Plugin, Registry
+from engine.records import Code, Kind
+from engine.state import State
+from engine.tables.root import StateTree, compute_full_root, put_pages, snapshot, take_pages
+from engine.tables.table import kernel_view
+
+Pages = list[tuple[int, int, bytes]]  # (table number, page number, PAGE_SIZE bytes)
+
+
+class SignatureVerdicts(Protocol):
+    """What worker threads found out about signatures, by envelope digest; None: nobody looked."""
+
+    def get(self, envelope_digest: bytes, /) -> bool | None: ...
+
+
+def make_plugins() -> tuple[Plugin, ...]:
+    """The registry order of this version of the rulebook."""
+    return (AccountsPlugin(), MarketsPlugin())
+
+
+class Machine:
+    """The replicated state and the rules that change it."""
+
+    def __init__(self, genesis: Genesis, verifier: Verifier | None = None) -> None:
+        self._set_up(genesis, verifier, State(genesis.capacity))
+        # Admin keys are the owners of the venue's account: the first is its root key.
+        open_account(self.state, genesis.admin_keys[0])
+        for key in genesis.admin_keys[1:]:
+            self.state.add_grant(self.state.add_key(key), VENUE_ACCOUNT, SCOPES_ALL, EXPIRY_NEVER)
+        self._tree = StateTree(self.state)
+
+    @classmethod
+    def restore(
+        cls,
+        genesis: Genesis,
+        pages: Iterable[tuple[int, int, bytes]],
+        expected_root: bytes | None = None,
+        verifier: Verifier | None = None,
+    ) -> Self:
+        """The machine whose pages these are, each in its last version; `ProtocolError` on a wrong root."""
+        machine = cls.__new__(cls)
+        machine._set_up(genesis, verifier, State(genesis.capacity))
+        machine._tree = put_pages(machine.state, pages, expected_root)
+        return machine
+
+    def _set_up(self, genesis: Genesis, verifier: Verifier | None, state: State) -> None:
+        self.genesis = genesis
+        self.state = state
+        self._verifier: Verifier = verifier or Ed25519Verifier()
+        self._registry = Registry(make_plugins())
+
+    @property
+    def height(self) -> int:
+        """Of the last block applied; 0 at genesis."""
+        return int(self.state.count["height"])
+
+    @property
+    def time_ms(self) -> int:
+        """Of the last block applied."""
+        return int(self.state.count["time_ms"])
+
+    @property
+    def journal_root(self) -> bytes:
+        """Chained root after the last block; zeros at genesis."""
+        return self.state.count["journal_root"].tobytes()
+
+    def apply(
+        self,
+        height: int,
+        block_digest: bytes,
+        time_ms: int,
+        batches: Sequence[bytes],
+        verdicts: SignatureVerdicts | None = None,
+    ) -> BlockResult:
+        """Execute the block after the last one. Raises `ProtocolError`, changing nothing, on a malformed
+        batch: replicas vouch for a batch's form before they vote for it."""
+        ensure(height == self.height + 1, f"block {height} cannot follow block {self.height}")
+        envelopes = [envelope for batch in batches for envelope in decode_batch(batch)]
+        return _Block(self, height, block_digest, time_ms, envelopes, verdicts or {}).execute()
+
+    def state_root(self) -> bytes:
+        """Root over all tables; hashes only pages that changed."""
+        return self._tree.root()
+
+    def table_roots(self) -> dict[str, bytes]:
+        """Root of each table, in the order in which the state root covers them."""
+        return self._tree.table_roots()
+
+    def full_state_root(self) -> bytes:
+        """The state root, computed from nothing but the pages."""
+        return compute_full_root(self.state)
+
+    def take_pages(self) -> Pages:
+        """Pages changed since the last call, to be stored beside earlier ones."""
+        return take_pages(self.state, self._tree)
+
+    def snapshot(self) -> Pages:
+        """Every page that was ever written: with genesis, the whole machine."""
+        return snapshot(self.state, self._tree)
+
+    def check_conservation(self) -> None:
+        """Raise `InvariantViolation` unless every plugin's laws hold. Slow: exact, over all rows."""
+        self._registry.check_invariants(self.state)
+
+
+class _Block:
+    """One block on its way through the machine."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        height: int,
+        block_digest: bytes,
+        time_ms: int,
+        envelopes: list[Envelope],
+        verdicts: SignatureVerdicts,
+    ) -> None:
+        self._machine = machine
+        self._state = machine.state
+        self._height = height
+        self._digest = block_digest
+        self._time_ms = max(machine.time_ms, time_ms)
+        self._envelopes = envelopes
+        self._signatures = verdicts
+        self._verdicts = [Verdict(Code.MALFORMED)] * len(envelopes)
+        self._outcomes: list[Outcome] = []
+
+    def execute(self) -> BlockResult:
+        state, previous_root = self._state, self._machine.journal_root
+        state.count["height"] = self._height
+        state.count["time_ms"] = self._time_ms
+        state.counters.mark(0)
+        self._run_commands()
+        journal, op_count = self._run_orders()
+        self._machine._registry.on_block_end(state, self._height, self._time_ms)
+        results = self._write_lines(journal, op_count)
+        chunks = hash_chunks(journal)
+        root = compute_journal_root(
+            previous_root, self._height, self._digest, self._time_ms, journal.shape[0], compute_root(chunks)
+        )
+        state.count["journal_root"] = np.frombuffer(root, dtype=np.uint8)
+        counts = self._count(journal, op_count)
+        return BlockResult(
+            self._height, self._time_ms, self._digest, previous_root, journal, chunks, root, results, counts
+        )
+
+    def _admit(self, envelope: Envelope) -> Code:
+        machine = self._machine
+        verdict = self._signatures.get(envelope.digest)
+        return check_envelope(
+            self._state, envelope, machine.genesis.chain_id, self._time_ms, verdict, machine._verifier
+        )
+
+    def _run_commands(self) -> None:
+        """Commands, in listing order; each sees what those before it did."""
+        state, execute = self._state, self._machine._registry.execute
+        for index, envelope in enumerate(self._envelopes):
+            if envelope.kind != EnvelopeKind.COMMANDS:
+                continue
+            code = self._admit(envelope)
+            if code:
+                self._verdicts[index] = Verdict(code)
+                continue
+            try:
+                raw = commands.decode(envelope.payload)
+            except ProtocolError:
+                continue  # stays MALFORMED, and the nonce stays free
+            key = state.key_rows[envelope.public_key]
+            use_nonce(state, key, envelope.nonce)
+            context = Context(key, self._time_ms, self._height)
+            self._verdicts[index] = Verdict(Code.OK, len(self._outcomes), len(raw))
+            self._outcomes += [execute(state, item, context) for item in raw]
+
+    def _run_orders(self) -> tuple[np.ndarray, int]:
+        """Orders of all envelopes in one compiled call. Returns the journal and the number of operations."""
+        state = self._state
+        pieces: list[tuple[np.ndarray, int]] = []
+        first = 0
+        for index, envelope in enumerate(self._envelopes):
+            if envelope.kind != EnvelopeKind.ORDERS:
+                continue
+            code = self._admit(envelope)
+            if code:
+                self._verdicts[index] = Verdict(code)
+                continue
+            key = state.key_rows[envelope.public_key]
+            use_nonce(state, key, envelope.nonce)
+            ops = envelope.orders()
+            pieces.append((ops, key))
+            self._verdicts[index] = Verdict(Code.OK, first, ops.shape[0])
+            first += ops.shape[0]
+        ops, keys = block.gather_orders(pieces)
+        codes = np.zeros(ops.shape[0], dtype=np.uint8)
+        if first:
+            state.reserve_for_orders(first)
+            authorise_orders(state.core(), kernel_view(ops), keys, codes)
+        journal = block.execute_into_journal(
+            state.core(), ops, codes, len(self._envelopes), len(self._outcomes)
+        )
+        return journal, first
+
+    def _write_lines(self, journal: np.ndarray, op_count: int) -> list[EnvelopeResult]:
+        head = len(self._envelopes)
+        command_start = head + op_count
+        block.write_command_lines(
+            journal[command_start : command_start + len(self._outcomes)], self._outcomes
+        )
+        starts = {EnvelopeKind.ORDERS: head, EnvelopeKind.COMMANDS: command_start}
+        first_lines = [
+            starts[EnvelopeKind(envelope.kind)] + verdict.first if verdict.count else 0
+            for envelope, verdict in zip(self._envelopes, self._verdicts, strict=True)
+        ]
+        return block.write_envelope_lines(journal, self._envelopes, self._verdicts, first_lines)
+
+    def _count(self, journal: np.ndarray, op_count: int) -> Counts:
+        head, lines = len(self._envelopes), op_count + len(self._outcomes)
+        codes = journal["code"]
+        return Counts(
+            envelopes=head,
+            refused_envelopes=int(np.count_nonzero(codes[:head])),
+            orders=op_count,
+            commands=len(self._outcomes),
+            fills=int(np.count_nonzero(journal["kind"][head + lines :] == Kind.FILL)),
+            rejected=int(np.count_nonzero(codes[head : head + lines])),
+        )

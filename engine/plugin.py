@@ -1,0 +1,106 @@
+"""Plugins: who carries out which command, and in which order they get their turn.
+
+A plugin owns rules, not storage: it reads and writes the tables of `State`. `validate` may refuse
+and writes nothing; `apply` carries out what was validated and cannot fail. Plugins meet through
+tables, in registry order, and do not import one another.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from consensus.primitives.errors import ensure
+from engine.commands import CommandKind, CommandNumber, kind_of
+from engine.records import Code
+from engine.state import State
+
+
+class Context(NamedTuple):
+    """Under what a command runs."""
+
+    key: int  # row of the key that signed
+    time_ms: int  # of the block
+    height: int
+
+
+class Entry(NamedTuple):
+    """What a command's journal line tells beside its code; ids of new rows go into `detail`."""
+
+    subject: int = 0  # asset or market
+    account: int = 0
+    counter_account: int = 0
+    qty: int = 0  # amount
+    detail: int = 0
+
+
+class Handler(NamedTuple):
+    """One command of a plugin."""
+
+    command: type
+    validate: Callable[[State, Any, Context], Code]
+    apply: Callable[[State, Any, Context], Entry]
+
+
+class Plugin(Protocol):
+    """A part of the rulebook."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def handlers(self) -> Sequence[Handler]: ...
+
+    def on_block_end(self, state: State, height: int, time_ms: int) -> None:
+        """After the block's orders, in registry order."""
+
+    def check_invariants(self, state: State) -> None:
+        """Raise `InvariantViolation` if this plugin's laws do not hold. May be slow."""
+
+
+class Outcome(NamedTuple):
+    """What became of one command: the content of its journal line."""
+
+    code: int
+    number: int
+    entry: Entry
+
+
+_NOTHING = Entry()
+_UNKNOWN = Outcome(int(Code.UNKNOWN_COMMAND), int(CommandNumber.UNKNOWN), _NOTHING)
+_BAD_ARGUMENT = int(Code.BAD_ARGUMENT)
+
+
+class Registry:
+    """The plugins of a ledger, in the order in which they get their turn."""
+
+    def __init__(self, plugins: Sequence[Plugin]) -> None:
+        self.plugins = tuple(plugins)
+        self._handlers: dict[str, tuple[CommandKind, Handler]] = {}
+        for plugin in self.plugins:
+            for handler in plugin.handlers:
+                kind = kind_of(handler.command)
+                ensure(kind.name not in self._handlers, f"two plugins handle {kind.name}")
+                self._handlers[kind.name] = (kind, handler)
+
+    def execute(self, state: State, raw: list[Any], context: Context) -> Outcome:
+        """Carry out one raw command, or refuse it and change nothing."""
+        found = self._handlers.get(raw[0])
+        if found is None:
+            return _UNKNOWN
+        kind, handler = found
+        command = kind.read(raw)
+        if command is None:
+            return Outcome(_BAD_ARGUMENT, kind.number, _NOTHING)
+        code = handler.validate(state, command, context)
+        if code:
+            return Outcome(code, kind.number, _NOTHING)
+        return Outcome(0, kind.number, handler.apply(state, command, context))
+
+    def on_block_end(self, state: State, height: int, time_ms: int) -> None:
+        """Every plugin's end-of-block pass."""
+        for plugin in self.plugins:
+            plugin.on_block_end(state, height, time_ms)
+
+    def check_invariants(self, state: State) -> None:
+        """Every plugin's laws."""
+        for plugin in self.plugins:
+            plugin.check_invariants(state)
