@@ -1,0 +1,441 @@
+"""The rulebook of matching and clearing once more: plain Python integers, dicts and lists.
+
+Written for reading, not for speed, and sharing nothing with the kernels but the wire's numbers: orders of
+a market are one list, the best maker is found by looking at all of them, and fees use exact
+division. `SlowVenue.execute` takes the tuples of `make_ops` and gives journal lines as tuples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from engine.layout import MarketStatus
+from engine.records import AMOUNT_MAX, EVERY_MARKET, Code, Kind, Op, SelfTrade, Side, TimeInForce
+
+FILLS_MAX = 1024
+
+
+class Line(NamedTuple):
+    """One journal line; fields in the order of JOURNAL's."""
+
+    kind: int
+    code: int
+    side: int
+    flags: int
+    market: int
+    op: int
+    account: int
+    counter_account: int
+    client_order_id: int
+    counter_order_id: int
+    price: int
+    qty: int
+    fee: int = 0
+    detail: int = 0
+
+
+@dataclass
+class Request:
+    """One decoded order operation."""
+
+    op: int
+    flags: int
+    market: int
+    account: int
+    client_order_id: int
+    price: int
+    qty: int
+
+    @property
+    def side(self) -> int:
+        return self.flags % 2
+
+    @property
+    def tif(self) -> int:
+        return self.flags // 2 % 8
+
+    @property
+    def mode(self) -> int:
+        return self.flags // 16 % 4
+
+
+@dataclass
+class Resting:
+    """One live order."""
+
+    account: int
+    client_order_id: int
+    market: int
+    side: int
+    price: int
+    leaves: int
+    filled: int
+    arrival: int
+
+
+class SlowVenue:
+    """Accounts' funds and the books of all markets."""
+
+    def __init__(self, accounts: int, markets: Sequence, balances: dict[tuple[int, int], int]) -> None:
+        self.accounts = accounts
+        self.markets = list(markets)
+        self.available = dict(balances)
+        self.held: dict[tuple[int, int], int] = {}
+        self.orders: dict[tuple[int, int], Resting] = {}
+        self.arrivals = 0
+        self.events: list[Line] = []
+
+    def execute(self, ops: Sequence[tuple], codes: Sequence[int] | None = None) -> tuple[list, list]:
+        """One block; returns (RESULT lines in listing order, FILL and CANCELLED lines as they happen)."""
+        requests = [Request(*map(int, op)) for op in ops]
+        refused = list(codes or [Code.OK] * len(requests))
+        results: list[Line | None] = [None] * len(requests)
+        self.events = []
+        counts = [0] * len(requests)
+        for i, request in enumerate(requests):  # who rests already may leave before being hit
+            if refused[i] != Code.OK:
+                continue
+            if request.op in (Op.CANCEL, Op.REDUCE):
+                if self._can_take_off(request):
+                    results[i] = self._take_off_named(request)
+            elif request.op == Op.CANCEL_ALL and self._check_cancel_all(request) == Code.OK:
+                counts[i] = self._cancel_all(request)
+        for i, request in enumerate(requests):
+            if results[i] is None:
+                results[i] = self._run(request, refused[i], counts[i])
+        return results, self.events
+
+    def balances(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """(account, asset) to (available, held), without what is all zero."""
+        keys = sorted({*self.available, *self.held})
+        rows = {key: (self.available.get(key, 0), self.held.get(key, 0)) for key in keys}
+        return {key: row for key, row in rows.items() if any(row)}
+
+    def book(self, market: int) -> list[tuple[int, int, int, int, int, int]]:
+        """Live orders by ascending price, oldest first."""
+        own = sorted(
+            (o for o in self.orders.values() if o.market == market), key=lambda o: (o.price, o.arrival)
+        )
+        return [(o.side, o.price, o.account, o.client_order_id, o.leaves, o.filled) for o in own]
+
+    # -- operations -------------------------------------------------------------------------------
+
+    def _run(self, request: Request, refused: int, count: int) -> Line:
+        if refused != Code.OK:
+            return self._result(request, refused, request.side, request.price)
+        if request.op == Op.NEW:
+            return self._new(request)
+        if request.op in (Op.CANCEL, Op.REDUCE):
+            return self._cancel_or_reduce(request)
+        if request.op == Op.REPLACE:
+            return self._replace(request)
+        if request.op == Op.CANCEL_ALL:
+            code = self._check_cancel_all(request)
+            if code == Code.OK:
+                count += self._cancel_all(request)
+            return self._result(request, code, 0, 0, count)
+        return self._result(request, Code.BAD_OP, 0, request.price)
+
+    def _new(self, request: Request) -> Line:
+        def refuse(code: Code) -> Line:
+            return self._result(request, code, request.side, request.price)
+
+        code = self._check_names(request)
+        if code != Code.OK:
+            return refuse(code)
+        market = self.markets[request.market]
+        code = self._check_terms(request, market)
+        if code != Code.OK:
+            return refuse(code)
+        if (request.account, request.client_order_id) in self.orders:
+            return refuse(Code.DUPLICATE_ORDER_ID)
+        asset, hold = self._hold(market, request.side, request.price, request.qty)
+        if self.available.get((request.account, asset), 0) < hold:
+            return refuse(Code.INSUFFICIENT_FUNDS)
+        code = self._check_book(request, request.side)
+        if code != Code.OK:
+            return refuse(code)
+        return self._match_and_rest(request, request.side, 0)
+
+    def _replace(self, request: Request) -> Line:
+        side = request.side
+
+        def refuse(code: Code) -> Line:
+            return self._result(request, code, side, request.price)
+
+        code = self._check_names(request)
+        if code != Code.OK:
+            return refuse(code)
+        order = self._named(request)
+        if order is not None:
+            side = order.side
+        if request.tif not in (TimeInForce.GTC, TimeInForce.POST_ONLY):
+            return refuse(Code.BAD_OP)
+        if order is None:
+            return refuse(Code.UNKNOWN_ORDER)
+        market = self.markets[request.market]
+        code = self._check_terms(request, market)
+        if code != Code.OK:
+            return refuse(code)
+        asset, hold = self._hold(market, side, request.price, request.qty)
+        _, released = self._hold(market, side, order.price, order.leaves)
+        if self.available.get((request.account, asset), 0) + released < hold:
+            return refuse(Code.INSUFFICIENT_FUNDS)
+        code = self._check_book(request, side)
+        if code != Code.OK:
+            return refuse(code)
+        self._take_off(order, order.leaves)
+        return self._match_and_rest(request, side, order.filled)
+
+    def _cancel_or_reduce(self, request: Request) -> Line:
+        if self._can_take_off(request):
+            return self._take_off_named(request)
+        code = Code.UNKNOWN_ORDER
+        if request.account >= self.accounts:
+            code = Code.UNKNOWN_ACCOUNT
+        elif self._named(request):
+            code = Code.QTY_OUT_OF_RANGE
+        return self._result(request, code, request.side, request.price)
+
+    def _cancel_all(self, request: Request) -> int:
+        """Newest first: each account's list is a stack."""
+        own = [
+            order
+            for order in self.orders.values()
+            if order.account == request.account and request.market in (EVERY_MARKET, order.market)
+        ]
+        for order in sorted(own, key=lambda o: -o.arrival):
+            self._cancelled(request, Code.OK, order, order.leaves)
+            self._take_off(order, order.leaves)
+        return len(own)
+
+    # -- checks -----------------------------------------------------------------------------------
+
+    def _check_names(self, request: Request) -> Code:
+        if request.flags > 63 or request.tif > TimeInForce.MARKET:
+            return Code.BAD_OP
+        if request.market >= len(self.markets):
+            return Code.UNKNOWN_MARKET
+        return Code.UNKNOWN_ACCOUNT if request.account >= self.accounts else Code.OK
+
+    def _check_cancel_all(self, request: Request) -> Code:
+        if request.market != EVERY_MARKET and request.market >= len(self.markets):
+            return Code.UNKNOWN_MARKET
+        return Code.UNKNOWN_ACCOUNT if request.account >= self.accounts else Code.OK
+
+    def _check_terms(self, request: Request, market) -> Code:
+        notional = request.price * request.qty * market.quote_per_lot_tick
+        if market.status != MarketStatus.OPEN:
+            return Code.MARKET_CLOSED
+        if not 1 <= request.price <= market.price_max:
+            return Code.PRICE_OUT_OF_RANGE
+        if not 1 <= request.qty <= market.qty_max:
+            return Code.QTY_OUT_OF_RANGE
+        if notional > AMOUNT_MAX:
+            return Code.NOTIONAL_TOO_LARGE
+        return Code.NOTIONAL_TOO_SMALL if notional < market.notional_min else Code.OK
+
+    def _check_book(self, request: Request, side: int) -> Code:
+        makers = self._makers(request, side)
+        if request.tif == TimeInForce.GTC:
+            return Code.OK
+        if request.tif == TimeInForce.POST_ONLY:
+            return Code.WOULD_CROSS if makers else Code.OK
+        if request.tif == TimeInForce.FOK:
+            return Code.OK if self._would_fill(request, makers) else Code.NOT_FILLABLE
+        return Code.OK if makers else Code.NO_LIQUIDITY
+
+    def _would_fill(self, request: Request, makers: list[Resting]) -> bool:
+        filled = 0
+        for maker in makers[:FILLS_MAX]:
+            if maker.account != request.account:
+                filled += maker.leaves
+            elif request.mode != SelfTrade.CANCEL_MAKER:
+                return False
+            if filled >= request.qty:
+                return True
+        return False
+
+    def _makers(self, request: Request, side: int) -> list[Resting]:
+        """Whom an order would meet, in the order of meeting."""
+        sign = 1 if side == Side.BUY else -1
+        crossing = [
+            order
+            for order in self.orders.values()
+            if order.market == request.market
+            and order.side != side
+            and sign * order.price <= sign * request.price
+        ]
+        return sorted(crossing, key=lambda o: (sign * o.price, o.arrival))
+
+    # -- matching ---------------------------------------------------------------------------------
+
+    def _match_and_rest(self, request: Request, side: int, filled_before: int) -> Line:
+        market = self.markets[request.market]
+        code, filled, leaves = Code.OK, 0, request.qty
+        for met, maker in enumerate(self._makers(request, side)):
+            if leaves == 0:
+                break
+            if met == FILLS_MAX:
+                code = Code.FILL_LIMIT
+                break
+            if maker.account == request.account:
+                leaves = self._prevent_self_trade(request, maker, leaves)
+                if leaves == 0:
+                    code = Code.SELF_TRADE
+                continue
+            qty = min(leaves, maker.leaves)
+            self._trade(request, side, maker, qty)
+            filled += qty
+            leaves -= qty
+        if code != Code.OK or request.tif not in (TimeInForce.GTC, TimeInForce.POST_ONLY):
+            leaves = 0
+        if leaves:
+            self._rest(request, side, leaves, filled_before + filled, market)
+        elif code == Code.OK and filled == 0:
+            code = Code.NO_LIQUIDITY
+        return self._result(request, code, side, request.price, filled, leaves)
+
+    def _prevent_self_trade(self, request: Request, maker: Resting, leaves: int) -> int:
+        overlap = min(leaves, maker.leaves)
+        maker_loses = {
+            SelfTrade.CANCEL_TAKER: 0,
+            SelfTrade.CANCEL_MAKER: maker.leaves,
+            SelfTrade.CANCEL_BOTH: maker.leaves,
+            SelfTrade.DECREMENT: overlap,
+        }[SelfTrade(request.mode)]
+        if maker_loses:
+            self._cancelled(request, Code.SELF_TRADE, maker, maker_loses)
+            self._take_off(maker, maker_loses)
+        if request.mode == SelfTrade.CANCEL_MAKER:
+            return leaves
+        return leaves - overlap if request.mode == SelfTrade.DECREMENT else 0
+
+    def _trade(self, request: Request, side: int, maker: Resting, qty: int) -> None:
+        market = self.markets[request.market]
+        base, quote = qty * market.base_per_lot, maker.price * qty * market.quote_per_lot_tick
+        taker_gets, maker_gets = (base, quote) if side == Side.BUY else (quote, base)
+        base_asset, quote_asset = market.base_asset, market.quote_asset
+        got, given = (base_asset, quote_asset) if side == Side.BUY else (quote_asset, base_asset)
+        fee = -(-taker_gets * market.taker_fee_e6 // 10**6)
+        maker_fee = -(-maker_gets * market.maker_fee_e6 // 10**6)
+        self._add(self.available, request.account, given, -maker_gets)
+        self._add(self.available, request.account, got, taker_gets - fee)
+        self._add(self.held, maker.account, got, -taker_gets)
+        self._add(self.available, maker.account, given, maker_gets - maker_fee)
+        self._add(self.available, 0, got, fee)
+        self._add(self.available, 0, given, maker_fee)
+        self.events.append(
+            Line(
+                Kind.FILL,
+                Code.OK,
+                side,
+                0,
+                request.market,
+                request.op,
+                request.account,
+                maker.account,
+                request.client_order_id,
+                maker.client_order_id,
+                maker.price,
+                qty,
+                fee,
+                maker_fee,
+            )
+        )
+        maker.leaves -= qty
+        maker.filled += qty
+        if maker.leaves == 0:
+            del self.orders[maker.account, maker.client_order_id]
+
+    def _rest(self, request: Request, side: int, leaves: int, filled: int, market) -> None:
+        asset, hold = self._hold(market, side, request.price, leaves)
+        self._add(self.available, request.account, asset, -hold)
+        self._add(self.held, request.account, asset, hold)
+        self.arrivals += 1
+        self.orders[request.account, request.client_order_id] = Resting(
+            request.account,
+            request.client_order_id,
+            request.market,
+            side,
+            request.price,
+            leaves,
+            filled,
+            self.arrivals,
+        )
+
+    # -- taking off -------------------------------------------------------------------------------
+
+    def _named(self, request: Request) -> Resting | None:
+        order = self.orders.get((request.account, request.client_order_id))
+        return order if order and order.market == request.market else None
+
+    def _can_take_off(self, request: Request) -> bool:
+        return self._named(request) is not None and (request.op == Op.CANCEL or request.qty >= 1)
+
+    def _take_off_named(self, request: Request) -> Line:
+        order = self.orders[request.account, request.client_order_id]
+        qty = order.leaves if request.op == Op.CANCEL else min(request.qty, order.leaves)
+        self._take_off(order, qty)
+        return self._result(request, Code.OK, order.side, order.price, qty, order.leaves)
+
+    def _take_off(self, order: Resting, qty: int) -> None:
+        asset, hold = self._hold(self.markets[order.market], order.side, order.price, qty)
+        self._add(self.held, order.account, asset, -hold)
+        self._add(self.available, order.account, asset, hold)
+        order.leaves -= qty
+        if order.leaves == 0:
+            del self.orders[order.account, order.client_order_id]
+
+    # -- money and lines --------------------------------------------------------------------------
+
+    @staticmethod
+    def _hold(market, side: int, price: int, qty: int) -> tuple[int, int]:
+        if side == Side.BUY:
+            return market.quote_asset, price * qty * market.quote_per_lot_tick
+        return market.base_asset, qty * market.base_per_lot
+
+    @staticmethod
+    def _add(rows: dict[tuple[int, int], int], account: int, asset: int, amount: int) -> None:
+        rows[account, asset] = rows.get((account, asset), 0) + amount
+        assert 0 <= rows[account, asset] <= AMOUNT_MAX
+
+    def _result(
+        self, request: Request, code: int, side: int, price: int, qty: int = 0, left: int = 0
+    ) -> Line:
+        return Line(
+            Kind.RESULT,
+            code,
+            side,
+            request.flags,
+            request.market,
+            request.op,
+            request.account,
+            0,
+            request.client_order_id,
+            0,
+            price,
+            qty,
+            0,
+            left,
+        )
+
+    def _cancelled(self, request: Request, code: Code, order: Resting, qty: int) -> None:
+        self.events.append(
+            Line(
+                Kind.CANCELLED,
+                code,
+                order.side,
+                0,
+                order.market,
+                request.op,
+                order.account,
+                request.account,
+                order.client_order_id,
+                request.client_order_id,
+                order.price,
+                qty,
+                0,
+                order.leaves - qty,
+            )
+        )

@@ -1,0 +1,157 @@
+"""The compiled book against its slow twin: every journal line, every order left, every balance."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.invariants import check_all
+from engine.layout import MarketStatus
+from engine.records import AMOUNT_MAX, EVERY_MARKET, Op
+from tests.helpers.slow_book import SlowVenue
+from tests.helpers.trading_floor import Floor, MarketTerms, make_ops
+
+MARKETS = (
+    MarketTerms(price_max=70),
+    MarketTerms(
+        base_asset=1, quote_asset=2, base_per_lot=7, quote_per_lot_tick=1_000_003, price_max=130, qty_max=50
+    ),
+    MarketTerms(base_asset=2, quote_asset=0, notional_min=60, maker_fee_e6=0, taker_fee_e6=1_000_000),
+    MarketTerms(status=MarketStatus.CLOSED),
+)
+EXAMPLES = int(os.environ.get("KONTOR_EXAMPLES", "150"))
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _often(value, rare):
+    """Nearly always `value`, now and then what must be refused."""
+    return st.one_of(*[value] * 9, rare)
+
+
+@st.composite
+def operations(draw):
+    """One order operation around a narrow price range, so that orders meet often."""
+    op = draw(_often(st.sampled_from([Op.NEW] * 8 + [Op.CANCEL, Op.REDUCE, Op.REPLACE]), st.integers(0, 7)))
+    return (
+        op,
+        draw(_often(st.integers(0, 63).filter(lambda f: f >> 1 & 7 <= 4), st.integers(0, 255))),
+        draw(_often(st.sampled_from([0, 0, 1, 2]), st.sampled_from([3, 4, 9, EVERY_MARKET]))),
+        draw(_often(st.integers(1, 3), st.sampled_from([0, 4, 2**32 - 1]))),
+        draw(st.integers(0, 6)),
+        draw(_often(st.integers(55, 66), st.sampled_from([-1, 0, 1, 64, 70, 71, 130, 200, 2**62, -(2**63)]))),
+        draw(_often(st.integers(1, 12), st.sampled_from([-1, 0, 50, 51, 1000, 1001, 2**62, 2**63 - 1]))),
+    )
+
+
+def _twins(funds: int, accounts: int = 4, markets: tuple = MARKETS) -> tuple[Floor, SlowVenue]:
+    floor = Floor(accounts=accounts, markets=markets, funds=funds)
+    balances = {(a, x): funds for a in range(1, accounts) for x in range(floor.assets)}
+    return floor, SlowVenue(accounts, markets, balances)
+
+
+def _check_equal(floor: Floor, slow: SlowVenue, ops: list, codes: list | None = None) -> None:
+    """Execute one block on both and compare everything a client or a replica could see."""
+    results, events = floor.execute(make_ops(*ops), codes)
+    slow_results, slow_events = slow.execute(ops, codes)
+    assert [tuple(map(int, line)) for line in results.tolist()] == [tuple(map(int, r)) for r in slow_results]
+    assert [tuple(map(int, line)) for line in events.tolist()] == [tuple(map(int, e)) for e in slow_events]
+    assert floor.balances() == slow.balances()
+    for market in range(len(floor.markets)):
+        assert floor.book(market) == slow.book(market)
+    check_all(floor.state)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    st.lists(st.lists(operations(), min_size=1, max_size=30), min_size=1, max_size=4),
+    st.sampled_from([0, 3000, 10**9, 10**12]),
+)
+def test_blocks_of_any_operations_agree_with_the_slow_book(blocks, funds):
+    floor, slow = _twins(funds)
+    for ops in blocks:
+        _check_equal(floor, slow, ops)
+
+
+def test_long_random_runs_agree_with_the_slow_book():
+    """Deeper books than hypothesis builds: thousands of operations from one seed."""
+    rng = np.random.default_rng(20261124)
+    floor, slow = _twins(10**10)
+    for _ in range(30):
+        n = 100
+        ops = list(
+            zip(
+                rng.choice(
+                    [1, 1, 1, 1, 2, 2, 3, 4, 5], n, p=[0.15] * 4 + [0.12, 0.12, 0.08, 0.079, 0.001]
+                ).tolist(),
+                (
+                    rng.integers(0, 2, n)
+                    | rng.choice([0, 0, 0, 1, 2, 3, 4], n) << 1
+                    | rng.integers(0, 4, n) << 4
+                ).tolist(),
+                rng.integers(0, 3, n).tolist(),
+                rng.integers(1, 4, n).tolist(),
+                rng.integers(0, 60, n).tolist(),
+                rng.integers(40, 70, n).tolist(),
+                rng.integers(1, 40, n).tolist(),
+                strict=True,
+            )
+        )
+        _check_equal(floor, slow, ops)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(operations(), min_size=1, max_size=20), st.data())
+def test_operations_refused_before_have_no_effect(ops, data):
+    """A code set by authorisation stands in the result, and nothing else changes."""
+    floor, slow = _twins(10**9)
+    codes = data.draw(st.lists(st.sampled_from([0, 0, 22, 23]), min_size=len(ops), max_size=len(ops)))
+    _check_equal(floor, slow, ops, codes)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(operations(), min_size=2, max_size=30), st.integers(1, 29))
+def test_replaying_the_same_blocks_gives_the_same_tables(ops, cut):
+    """Same blocks, same bytes: tables and derived bitmap alike."""
+    first, second = _twins(10**9)[0], _twins(10**9)[0]
+    for floor in (first, second):
+        floor.execute(make_ops(*ops[:cut]))
+        floor.execute(make_ops(*ops[cut:]))
+    for a, b in zip(first.state.tables, second.state.tables, strict=True):
+        assert a.pages.tobytes() == b.pages.tobytes()
+    ladder = first.state.ladder_bits.copy()
+    first.state.rebuild_derived()
+    assert np.array_equal(first.state.ladder_bits, ladder)
+
+
+def test_amounts_at_the_edge_of_int64_do_not_wrap():
+    """The largest notional and quantity that admission lets through, and the first it does not."""
+    terms = MarketTerms(base_per_lot=1, quote_per_lot_tick=1, price_max=1 << 20, qty_max=AMOUNT_MAX)
+    qty = AMOUNT_MAX >> 20
+    floor, slow = _twins(AMOUNT_MAX // 4, 3, (terms,))
+    ops = [
+        (Op.NEW, 1, 0, 1, 1, 1 << 18, qty),
+        (Op.NEW, 0, 0, 2, 1, 1 << 18, qty),
+        (Op.NEW, 0, 0, 2, 2, 1 << 20, qty + 1),
+        (Op.NEW, 0, 0, 2, 3, 1 << 20, qty),
+        (Op.NEW, 1, 0, 1, 2, 1, AMOUNT_MAX // 4 - qty),
+        (Op.NEW, 1, 0, 1, 3, 1 << 20, AMOUNT_MAX),
+    ]
+    _check_equal(floor, slow, ops)
+
+
+@pytest.mark.parametrize("setting", ["NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"])
+def test_interpreted_and_bounds_checked_kernels_agree_too(setting, tmp_path):
+    """The same properties in a process whose kernels run as plain Python, or check every index."""
+    if os.environ.get("NUMBA_DISABLE_JIT") or os.environ.get("NUMBA_BOUNDSCHECK"):
+        pytest.skip("already inside such a process")
+    env = {**os.environ, setting: "1", "KONTOR_EXAMPLES": "25", "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__))]
+    done = subprocess.run(
+        command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
