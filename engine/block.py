@@ -17,8 +17,8 @@ from engine.plugin import Outcome
 from engine.records import JOURNAL, ORDER_OP, Code, Kind
 from engine.tables.table import kernel_view
 
+_COMMAND_FIELDS = ("code", "op", "market", "account", "counter_account", "qty", "detail")
 _INT63 = 2**63 - 1
-_NO_OPS = np.zeros(0, dtype=ORDER_OP)
 
 
 class Verdict(NamedTuple):
@@ -26,7 +26,7 @@ class Verdict(NamedTuple):
 
     code: int
     first: int = 0  # among the block's operations or commands
-    count: int = 0
+    lines: int = 0
 
 
 class Orders(NamedTuple):
@@ -36,13 +36,12 @@ class Orders(NamedTuple):
     keys: np.ndarray  # (n,) int64: the key row that signed each
 
 
-def gather_orders(pieces: list[tuple[np.ndarray, int]]) -> Orders:
-    """One array out of (operations, key row) per accepted envelope."""
-    if not pieces:
-        return Orders(_NO_OPS, np.zeros(0, dtype=np.int64))
-    ops = np.concatenate([ops for ops, _ in pieces])  # copies even one: views of bytes are read-only
-    counts = [ops.shape[0] for ops, _ in pieces]
-    return Orders(ops, np.repeat(np.array([key for _, key in pieces], dtype=np.int64), counts))
+def gather_orders(payloads: list[memoryview], keys: list[int]) -> Orders:
+    """One array out of each accepted envelope's payload and key row."""
+    # Bytes are joined, not arrays: numpy compares struct types field by field for every array it joins.
+    ops = np.frombuffer(bytearray().join(payloads), dtype=ORDER_OP)
+    counts = [len(payload) // ORDER_OP.itemsize for payload in payloads]
+    return Orders(ops, np.repeat(np.array(keys, dtype=np.int64), counts))
 
 
 def execute_into_journal(
@@ -86,14 +85,14 @@ def write_envelope_lines(
     lines["client_order_id"] = [envelope.nonce for envelope in envelopes]
     lines["counter_order_id"] = [_int63(envelope.digest[:8]) for envelope in envelopes]
     lines["price"] = [_int63(envelope.digest[8:16]) for envelope in envelopes]
-    counts = np.array([verdict.count for verdict in verdicts], dtype=np.int64)
+    counts = np.array([verdict.lines for verdict in verdicts], dtype=np.int64)
     firsts = np.array(first_lines, dtype=np.int64)
     lines["qty"] = counts
     lines["detail"] = firsts
     accepted = np.concatenate(([0], np.cumsum(journal["code"] == Code.OK)))
     lines["fee"] = accepted[firsts + counts] - accepted[firsts]
     return [
-        EnvelopeResult(envelope.digest, index, first, verdict.count)
+        EnvelopeResult(envelope.digest, index, first, verdict.lines)
         for index, (envelope, verdict, first) in enumerate(zip(envelopes, verdicts, first_lines, strict=True))
     ]
 
@@ -103,16 +102,9 @@ def write_command_lines(lines: np.ndarray, outcomes: list[Outcome]) -> None:
     lines.view(np.uint8)[:] = 0
     if not outcomes:
         return
-    codes, numbers, entries = zip(*outcomes, strict=True)
-    subjects, accounts, counter_accounts, quantities, details = zip(*entries, strict=True)
     lines["kind"] = Kind.COMMAND
-    lines["code"] = codes
-    lines["op"] = numbers
-    lines["market"] = subjects
-    lines["account"] = accounts
-    lines["counter_account"] = counter_accounts
-    lines["qty"] = quantities
-    lines["detail"] = details
+    for name, column in zip(_COMMAND_FIELDS, zip(*outcomes, strict=True), strict=True):
+        lines[name] = column
 
 
 def _int63(data: bytes) -> int:

@@ -184,27 +184,36 @@ def decode(payload: bytes | memoryview) -> list[list[Any]]:
 
 def _reader(command: type) -> Callable[[list[Any]], Any]:
     hints = get_type_hints(command, include_extras=True)
-    checks = [_check(hint) for hint in hints.values()]
-    length = len(checks) + 1
+    rules = [_rule(hint) for hint in hints.values()]
+    length = len(rules) + 1
 
     def read(raw: list[Any]) -> Any:
         """`raw` starts with the command's name."""
         if len(raw) != length:
             return None
         arguments = raw[1:]
-        for check, argument in zip(checks, arguments, strict=True):
-            if not check(argument):
+        for (kind, low, high), argument in zip(rules, arguments, strict=True):
+            if type(argument) is not kind:
+                return None
+            if kind is int:
+                if not low <= argument <= high:
+                    return None
+            elif not _is_text_valid(argument):
                 return None
         return command(*arguments)
 
     return read
 
 
-def _check(hint: Any) -> Callable[[Any], bool]:
-    if hint is bytes:
-        return lambda value: type(value) is bytes and len(value) == PUBLIC_KEY_SIZE
-    if hint is str:
-        return lambda value: type(value) is str and _NAME.fullmatch(value) is not None
+def _rule(hint: Any) -> tuple[Any, int, int]:
+    """Type of an argument, and the bounds of an integer."""
+    if hint in (bytes, str):
+        return hint, 0, 0
     bounds = get_args(hint)[1]
-    low, high = bounds.low, bounds.high
-    return lambda value: type(value) is int and low <= value <= high
+    return int, bounds.low, bounds.high
+
+
+def _is_text_valid(argument: bytes | str) -> bool:
+    if isinstance(argument, bytes):
+        return len(argument) == PUBLIC_KEY_SIZE
+    return _NAME.fullmatch(argument) is not None

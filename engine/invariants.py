@@ -50,7 +50,7 @@ def check_books(state: State) -> None:
     rows = state.orders.data[: state.used(state.orders)]
     live = rows[(rows["flags"] & 1) == 1]
     ensure(bool(np.all(live["leaves"] > 0)), "a live order has nothing left to fill")
-    ensure(live.shape[0] == int(state.count["orders_live"]), "live orders do not match their counter")
+    ensure(live.shape[0] == state.count["orders_live"], "live orders do not match their counter")
     _check_holds(state, live)
     _check_levels(state, live)
     for name, field in (("accounts", "account"), ("markets", "market")):

@@ -26,7 +26,7 @@ class EnvelopeResult(NamedTuple):
     digest: bytes
     record_index: int  # of its ENVELOPE line
     first_result: int  # of its RESULT or COMMAND lines; 0 if it was refused
-    count: int  # of those lines
+    lines: int  # how many of those
 
 
 class Counts(NamedTuple):
@@ -76,7 +76,7 @@ class JournalProof:
 
 def hash_chunks(journal: np.ndarray) -> list[bytes]:
     """Leaf digest of each chunk; the last one may be short."""
-    data = memoryview(journal).cast("B") if journal.shape[0] else memoryview(b"")
+    data = journal.view(np.uint8).data  # a memoryview over the lines' bytes
     return [merkle.hash_leaf(data[at : at + CHUNK_SIZE]) for at in range(0, len(data), CHUNK_SIZE)]
 
 

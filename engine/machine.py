@@ -30,7 +30,7 @@ from engine.journal import BlockResult, Counts, EnvelopeResult, compute_journal_
 from engine.layout import SCOPES_ALL
 from engine.markets import MarketsPlugin
 from engine.plugin import Context, Outcome, Plugin, Registry
-from engine.records import Code, Kind
+from engine.records import ORDER_OP, Code, Kind
 from engine.state import State
 from engine.tables.root import StateTree, compute_full_root, put_pages, snapshot, take_pages
 from engine.tables.table import kernel_view
@@ -83,17 +83,17 @@ class Machine:
     @property
     def height(self) -> int:
         """Of the last block applied; 0 at genesis."""
-        return int(self.state.count["height"])
+        return self.state.count["height"]
 
     @property
     def time_ms(self) -> int:
         """Of the last block applied."""
-        return int(self.state.count["time_ms"])
+        return self.state.count["time_ms"]
 
     @property
     def journal_root(self) -> bytes:
         """Chained root after the last block; zeros at genesis."""
-        return self.state.count["journal_root"].tobytes()
+        return self.state.counters.columns["journal_root"][0].tobytes()
 
     def apply(
         self,
@@ -160,7 +160,6 @@ class _Block:
         state, previous_root = self._state, self._machine.journal_root
         state.count["height"] = self._height
         state.count["time_ms"] = self._time_ms
-        state.counters.mark(0)
         self._run_commands()
         journal, op_count = self._run_orders()
         self._machine._registry.on_block_end(state, self._height, self._time_ms)
@@ -169,7 +168,7 @@ class _Block:
         root = compute_journal_root(
             previous_root, self._height, self._digest, self._time_ms, journal.shape[0], compute_root(chunks)
         )
-        state.count["journal_root"] = np.frombuffer(root, dtype=np.uint8)
+        state.counters.columns["journal_root"][0] = root
         counts = self._count(journal, op_count)
         return BlockResult(
             self._height, self._time_ms, self._digest, previous_root, journal, chunks, root, results, counts
@@ -205,7 +204,8 @@ class _Block:
     def _run_orders(self) -> tuple[np.ndarray, int]:
         """Orders of all envelopes in one compiled call. Returns the journal and the number of operations."""
         state = self._state
-        pieces: list[tuple[np.ndarray, int]] = []
+        payloads: list[memoryview] = []
+        keys: list[int] = []
         first = 0
         for index, envelope in enumerate(self._envelopes):
             if envelope.kind != EnvelopeKind.ORDERS:
@@ -216,15 +216,16 @@ class _Block:
                 continue
             key = state.key_rows[envelope.public_key]
             use_nonce(state, key, envelope.nonce)
-            ops = envelope.orders()
-            pieces.append((ops, key))
-            self._verdicts[index] = Verdict(Code.OK, first, ops.shape[0])
-            first += ops.shape[0]
-        ops, keys = block.gather_orders(pieces)
-        codes = np.zeros(ops.shape[0], dtype=np.uint8)
+            payloads.append(envelope.payload)
+            keys.append(key)
+            count = len(envelope.payload) // ORDER_OP.itemsize
+            self._verdicts[index] = Verdict(Code.OK, first, count)
+            first += count
+        ops, key_rows = block.gather_orders(payloads, keys)
+        codes = np.zeros(first, dtype=np.uint8)
         if first:
             state.reserve_for_orders(first)
-            authorise_orders(state.core(), kernel_view(ops), keys, codes)
+            authorise_orders(state.core(), kernel_view(ops), key_rows, codes)
         journal = block.execute_into_journal(
             state.core(), ops, codes, len(self._envelopes), len(self._outcomes)
         )
@@ -238,7 +239,7 @@ class _Block:
         )
         starts = {EnvelopeKind.ORDERS: head, EnvelopeKind.COMMANDS: command_start}
         first_lines = [
-            starts[EnvelopeKind(envelope.kind)] + verdict.first if verdict.count else 0
+            starts[EnvelopeKind(envelope.kind)] + verdict.first if verdict.lines else 0
             for envelope, verdict in zip(self._envelopes, self._verdicts, strict=True)
         ]
         return block.write_envelope_lines(journal, self._envelopes, self._verdicts, first_lines)

@@ -56,17 +56,13 @@ class Plugin(Protocol):
         """Raise `InvariantViolation` if this plugin's laws do not hold. May be slow."""
 
 
-class Outcome(NamedTuple):
-    """What became of one command: the content of its journal line."""
-
-    code: int
-    number: int
-    entry: Entry
-
+# What became of one command, as its journal line tells it: (code, number, *entry). A plain tuple,
+# since a block may hold a hundred thousand and the garbage collector need not watch these.
+Outcome = tuple[int, int, int, int, int, int, int]
 
 _NOTHING = Entry()
-_UNKNOWN = Outcome(int(Code.UNKNOWN_COMMAND), int(CommandNumber.UNKNOWN), _NOTHING)
-_BAD_ARGUMENT = int(Code.BAD_ARGUMENT)
+_OK = int(Code.OK)
+_UNKNOWN: Outcome = (int(Code.UNKNOWN_COMMAND), int(CommandNumber.UNKNOWN), *_NOTHING)
 
 
 class Registry:
@@ -89,11 +85,11 @@ class Registry:
         kind, handler = found
         command = kind.read(raw)
         if command is None:
-            return Outcome(_BAD_ARGUMENT, kind.number, _NOTHING)
+            return (int(Code.BAD_ARGUMENT), kind.number, *_NOTHING)
         code = handler.validate(state, command, context)
         if code:
-            return Outcome(code, kind.number, _NOTHING)
-        return Outcome(0, kind.number, handler.apply(state, command, context))
+            return (int(code), kind.number, *_NOTHING)
+        return (_OK, kind.number, *handler.apply(state, command, context))
 
     def on_block_end(self, state: State, height: int, time_ms: int) -> None:
         """Every plugin's end-of-block pass."""

@@ -54,6 +54,21 @@ _ROW_COUNTERS = {
 }
 
 
+class Counts:
+    """The counters row as Python integers by name."""
+
+    def __init__(self, counters: Table) -> None:
+        self._columns = counters.columns  # a row of one page: this table never grows
+        self._dirty = counters.dirty
+
+    def __getitem__(self, name: str) -> int:
+        return self._columns[name].item(0)
+
+    def __setitem__(self, name: str, value: int) -> None:
+        self._columns[name][0] = value
+        self._dirty[0] = 1
+
+
 class State:
     """Owns every table. `core()` is what compiled kernels get.
 
@@ -73,10 +88,9 @@ class State:
         self.nonces = Table("nonces", NONCES, capacity.keys)
         self.grants = Table("grants", GRANT, capacity.grants)
         self.tables: tuple[Table, ...] = tuple(getattr(self, name) for name in _ROW_COUNTERS)
-        self.count = self.counters.data[0]  # a view: writing a field writes the table
+        self.count = Counts(self.counters)
         self.count["orders_free"] = NONE
         self._core: Core | None = None
-        self.counters.mark(0)
         self.rebuild_derived()
 
     # -- what kernels see ---------------------------------------------------------------------
@@ -102,13 +116,13 @@ class State:
 
     def reserve_for_orders(self, op_count: int) -> None:
         """Make room for whatever `op_count` order operations may add: an order and two balances each."""
-        self._reserve(self.orders, int(self.count["orders_used"]) + op_count)
-        self._reserve(self.balances, int(self.count["balances"]) + 2 * op_count)
+        self._reserve(self.orders, self.count["orders_used"] + op_count)
+        self._reserve(self.balances, self.count["balances"] + 2 * op_count)
 
     def used(self, table: Table) -> int:
         """Rows of `table` in use; for orders the high-water mark."""
         counter = _ROW_COUNTERS[table.name]
-        return 1 if counter is None else int(self.count[counter])
+        return 1 if counter is None else self.count[counter]
 
     def has_room(self, table: Table, rows: int = 1) -> bool:
         """Whether genesis allows that many more rows."""
@@ -136,7 +150,7 @@ class State:
 
     def add_market(self, name: str, level_count: int) -> int:
         """Append a market with `level_count` empty price levels; return its id. The caller fills the rest."""
-        first_level = int(self.count["levels"])
+        first_level = self.count["levels"]
         self._reserve(self.levels, first_level + level_count)
         self.count["levels"] = first_level + level_count
         row = self._append(self.markets, "markets")
@@ -153,7 +167,8 @@ class State:
         row = self.key_rows.get(public_key)
         if row is None:
             row = self._append(self.keys, "keys")
-            self._reserve(self.nonces, row + 1)
+            if row >= self.nonces.capacity:
+                self._reserve(self.nonces, row + 1)
             self.keys.columns["public_key"][row] = public_key
             self.key_rows[public_key] = row
         return row
@@ -251,13 +266,14 @@ class State:
             self._rebuild_index(table)
 
     def _append(self, table: Table, counter: str) -> int:
-        row = int(self.count[counter])
-        ensure(row < table.capacity_max, f"{table.name}: all {table.capacity_max} rows are taken")
+        cell = self.counters.columns[counter]
+        row: int = cell.item(0)
         if row >= table.capacity:
+            ensure(row < table.capacity_max, f"{table.name}: all {table.capacity_max} rows are taken")
             self._reserve(table, row + 1)
-        self.count[counter] = row + 1
+        cell[0] = row + 1
         self.counters.dirty[0] = 1
-        table.mark(row)
+        table.dirty[row // table.page_rows] = 1
         return row
 
 

@@ -31,11 +31,6 @@ class Table:
         self.capacity_max = capacity_max
         self._allocate(self._pages_for(min(capacity, capacity_max)))
 
-    @property
-    def capacity(self) -> int:
-        """Rows that fit without growing."""
-        return self.rows.shape[0]
-
     def reserve(self, count: int) -> bool:
         """Make room for `count` rows in all; return True if the arrays were replaced.
 
@@ -88,6 +83,7 @@ class Table:
         self.pages = memory[start : start + pages * PAGE_SIZE].reshape(pages, PAGE_SIZE)
         self.data = self.pages.reshape(-1).view(self.dtype)
         self.rows = kernel_view(self.data)
+        self.capacity = self.data.shape[0]  # rows that fit without growing
         self.columns = {name: _column(self.data, name) for name in self.dtype.names or ()}
         self.dirty = np.zeros(pages, dtype=np.uint8)
         self.unsaved = np.zeros(pages, dtype=np.uint8)
