@@ -6,7 +6,7 @@ Read in this order:
     messages.py      the protocol's vocabulary, and what each signature covers
     effects.py       every event that enters a replica and every effect that leaves it
     quorum.py        replica sets and the arithmetic of quorums
-    replica.py       `Replica.step`: the one dispatch, and the normal case
+    replica.py       `Replica.step`: the one dispatch; lists the parts it stands on, `ordering.py` first
     simulator/       whole clusters in virtual time, from one seed
 
 Nothing in here performs I/O, reads a clock, draws a random number or starts a thread (the simulator
@@ -20,4 +20,20 @@ journal root covers its predecessor and every replica attests it.
 
 2026-11-24  A view change carries whole proposals in its prepared certificates rather than digests.
 It costs some kilobytes in a rare message and saves a round of fetching when a primary is replaced.
+
+2026-11-24  The low water mark follows any valid stable certificate at once, even on a replica that has
+not executed so far: it votes above it and fetches what lies below. Waiting would cost the others its
+vote just when they may need it. Nothing is pruned on the strength of a checkpoint that is not held:
+`Stable` is emitted only once this replica executed the same result itself.
+
+2026-11-24  Two deadlines instead of one per request: "nothing was delivered although something waits"
+finds a dead primary fast, "this batch waited too long" (longer) finds one that censors. A single short
+deadline per batch would depose an honest primary whenever load builds a queue.
+
+2026-11-24  A block whose time is far from this replica's clock is not refused for good: f+1 prepares
+of others overrule the clock, since one of those is honest and saw it fresh. A replica with a wrong
+clock then lags nobody.
+
+2026-11-24  A view change that carries n−f complaints takes its receivers along. The proof is as good
+as having heard the complaints, and no replica is left behind because they were lost on the way.
 """

@@ -26,6 +26,8 @@ class BatchReady:
     """A micro-batch is held, well-formed, and every signature in it is valid.
 
     `orders` and `size` (bytes) bound how much a block takes. `origin` is the replica that sent it.
+    Not for a batch that stands in a stored block: the node asks its ledger. After a restart the node
+    says it again for every stored batch that no stored block lists.
     """
 
     digest: bytes
@@ -51,7 +53,14 @@ class Executed:
     state_root: bytes
 
 
-Event: TypeAlias = Received | BatchReady | TimerFired | Executed
+@dataclass(frozen=True)
+class Connected:
+    """The link to `replica` came up: what was sent before may be lost, so the two compare notes."""
+
+    replica: int
+
+
+Event: TypeAlias = Received | BatchReady | TimerFired | Executed | Connected
 
 # Effects
 
@@ -148,10 +157,14 @@ class Stable:
 
 @dataclass(frozen=True)
 class Blame:
-    """Replica `replica` broke a rule: count it. `reason` is a stable short code."""
+    """Replica `replica` broke a rule: count it. `reason` is a stable short code.
+
+    `evidence` holds two signed messages that contradict each other, where there are such.
+    """
 
     replica: int
     reason: str
+    evidence: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -130,9 +130,9 @@ class Attest:
     replica: int
     signature: bytes
 
-    @property
+    @cached_property
     def result_digest(self) -> bytes:
-        return digest("kontor.result", self.block_digest, self.journal_root, self.state_root)
+        return compute_result_digest(self.block_digest, self.journal_root, self.state_root)
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,10 @@ class CheckpointCert:
     journal_root: bytes
     state_root: bytes
     votes: tuple[Vote, ...]
+
+    @cached_property
+    def result_digest(self) -> bytes:
+        return compute_result_digest(self.block_digest, self.journal_root, self.state_root)
 
 
 # View
@@ -203,12 +207,16 @@ class NewView:
 
 @dataclass(frozen=True)
 class Status:
-    """Where a replica stands; peers answer with what it lacks. Sent on connect and when stuck."""
+    """Where a replica stands; peers answer with what it lacks. Sent on connect and when stuck.
+
+    `asks`: the sender wants to know where the receiver stands, too.
+    """
 
     view: int
     active: bool
     committed: int
     stable: CheckpointCert | None
+    asks: bool
 
 
 @dataclass(frozen=True)
@@ -239,6 +247,11 @@ class FetchBlocks:
     def __post_init__(self) -> None:
         if not 0 < self.first <= self.last < self.first + FETCH_MAX:
             raise ValueError(f"between 1 and {FETCH_MAX} blocks can be fetched")
+
+
+def compute_result_digest(block_digest: bytes, journal_root: bytes, state_root: bytes) -> bytes:
+    """What an attestation signs: the block and everything that running it led to."""
+    return digest("kontor.result", block_digest, journal_root, state_root)
 
 
 def batch_digest(payload: bytes) -> bytes:

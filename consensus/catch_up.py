@@ -1,0 +1,270 @@
+"""Repair: replicas compare where they stand and hand each other what is missing.
+
+Nothing here is sent while all goes well. A slow tick runs only while something is unfinished or a
+peer has not shown our height; if a whole interval brings nothing, `Status` goes out, and whoever is
+ahead answers with what proves itself: the new-view message, the stable checkpoint, commit
+certificates, or its votes for what is in flight. Pauses between ticks double while nothing helps.
+"""
+
+from dataclasses import dataclass
+
+from consensus.batches import Batches
+from consensus.checkpoints import Checkpoints
+from consensus.effects import SendBatches, SendBlocks, SetTimer
+from consensus.messages import FETCH_MAX, FetchBatches, FetchBlocks, Status
+from consensus.ordering import Ordering
+from consensus.pacemaker import Pacemaker
+from consensus.state import ReplicaState
+from consensus.view_change import ViewChanges
+
+STATUS = "status"
+FETCH = "fetch"
+
+FETCH_RETRY = 10  # fetch delays between two requests for one payload
+FETCH_MESSAGES_MAX = 4  # requests for payloads a step
+
+
+@dataclass(slots=True)
+class Peer:
+    """Where another replica said it stands."""
+
+    view: int = 0
+    committed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFetch:
+    """Committed blocks up to `last`, asked of `peer`."""
+
+    peer: int
+    last: int
+    asked_us: int
+
+
+class CatchUp:
+    """What peers have shown, what we asked them for, and the tick that retries."""
+
+    def __init__(
+        self,
+        state: ReplicaState,
+        batches: Batches,
+        ordering: Ordering,
+        checkpoints: Checkpoints,
+        pacemaker: Pacemaker,
+        view_changes: ViewChanges,
+    ) -> None:
+        self.peers = {peer: Peer() for peer in range(state.replicas.n) if peer != state.id}
+        self._state = state
+        self._batches = batches
+        self._ordering = ordering
+        self._checkpoints = checkpoints
+        self._pacemaker = pacemaker
+        self._view_changes = view_changes
+        self._fetch: BlockFetch | None = None
+        self._next_peer = state.id
+        self._ticking = False
+        self._fetching = False
+        self._pause_us = state.config.status_us
+        self._mark = (0, 0, False)
+        self._was_open = False
+
+    # Where we stand
+
+    def status(self, asks: bool) -> Status:
+        """What we tell others."""
+        state = self._state
+        return Status(state.view, state.active, state.committed, state.votes.stable, asks)
+
+    def is_behind(self) -> bool:
+        """Whether an honest replica, so at least f+1 of them, says it is well ahead of us."""
+        state = self._state
+        heights = sorted((self._height(peer) for peer in self.peers), reverse=True)
+        ahead = state.committed + state.config.in_flight_max
+        return len(heights) > state.replicas.f and heights[state.replicas.f] > ahead
+
+    def _height(self, peer: int) -> int:
+        return max(self.peers[peer].committed, self._checkpoints.heard.get(peer, 0))
+
+    def _is_unfinished(self) -> bool:
+        state = self._state
+        return (
+            not state.active
+            or bool(self._batches.held)
+            or bool(self._ordering.certified)
+            or max(self._ordering.last_seq, state.low) > state.committed
+            or any(
+                seen.view > state.view or self._height(peer) > state.committed
+                for peer, seen in self.peers.items()
+            )
+        )
+
+    # The tick
+
+    def settle(self) -> None:
+        """After every step: keep the timers running that are needed, and blocks coming."""
+        state, config = self._state, self._state.config
+        is_open = bool(self._batches.held) or self._ordering.last_seq > state.committed
+        has_moved = (state.committed, state.view, state.active) != self._mark
+        if is_open and not self._was_open:
+            self._was_open = True
+            self._start_tick()
+        elif has_moved and (not self._ticking or self._pause_us > config.status_us):
+            self._start_tick()
+        if self._batches.wanted and not self._fetching:
+            self._fetching = True
+            state.emit(SetTimer(FETCH, config.fetch_us))
+        if self._fetch is not None and state.committed >= self._fetch.last:
+            self._fetch = None
+            self._fetch_blocks()
+
+    def _start_tick(self) -> None:
+        self._ticking = True
+        self._pause_us = self._state.config.status_us
+        self._state.emit(SetTimer(STATUS, self._pause_us))
+
+    def on_status_timer(self) -> None:
+        """If a whole pause brought nothing although something is open, ask around and repeat ourselves."""
+        state = self._state
+        self._ticking = False
+        mark = (state.committed, state.view, state.active)
+        moved, self._mark = mark != self._mark, mark
+        lagging = [peer for peer in self.peers if self._height(peer) < state.committed]
+        is_unfinished = self._was_open = self._is_unfinished()
+        if not moved and not is_unfinished and not lagging:
+            return
+        if moved:
+            self._pause_us = state.config.status_us
+        else:
+            self._ask(lagging, is_unfinished)
+            self._pause_us = min(2 * self._pause_us, state.config.status_max_us)
+        self._ticking = True
+        state.emit(SetTimer(STATUS, self._pause_us))
+
+    def _ask(self, lagging: list[int], is_unfinished: bool) -> None:
+        state = self._state
+        state.count("status_asks")
+        if is_unfinished:
+            state.broadcast(self.status(asks=True))
+            self._view_changes.repeat()
+            self._pacemaker.repeat()
+            self._fetch = None
+            self._fetch_blocks()
+        else:
+            for peer in lagging:
+                state.send(peer, self.status(asks=True))
+
+    def on_connected(self, peer: int) -> None:
+        """A link came up: whatever was sent into the void is to be compared."""
+        if peer in self.peers:
+            self._state.send(peer, self.status(asks=True))
+
+    # Status
+
+    def on_status(self, sender: int, m: Status) -> None:
+        """Learn where a peer stands; give it what it lacks, take what we lack."""
+        state, seen = self._state, self.peers[sender]
+        seen.view, seen.committed = m.view, m.committed
+        if m.stable is not None:
+            self._checkpoints.on_checkpoint_cert(m.stable)
+        self._fetch_blocks()
+        if not self._ticking and (m.view > state.view or m.committed > state.committed):
+            self._start_tick()
+        if not state.may("help", sender, state.config.status_us // 4):
+            return
+        self.help(sender, m)
+        if m.asks or m.view > state.view:
+            state.send(sender, self.status(asks=False))
+
+    def help(self, peer: int, m: Status) -> None:
+        """Send a peer what it lacks, as far as it proves itself."""
+        state = self._state
+        self.help_view(peer, m.view, m.active)
+        stable = state.votes.stable
+        if stable is not None and stable.seq > (m.stable.seq if m.stable else 0):
+            state.send(peer, stable)
+        if m.committed < state.committed:
+            state.count("blocks_forwarded")
+            last = min(state.committed, m.committed + state.config.catch_up_blocks)
+            state.emit(SendBlocks(peer, m.committed + 1, last))
+        if m.view == state.view and m.active and state.active:
+            self._resend_votes(peer, max(m.committed, state.committed))
+        self._resend_attests(peer)
+
+    def help_view(self, peer: int, view: int, active: bool) -> None:
+        """Bring a peer into our view: by the new-view message, or by our view change where none came yet."""
+        state = self._state
+        if view > state.view or (view == state.view and active):
+            return
+        proof = state.votes.new_view if state.active else state.votes.view_change
+        if proof is not None and proof.view == state.view:
+            state.send(peer, proof)
+            state.count("views_forwarded")
+
+    def help_complainer(self, peer: int, view: int) -> None:
+        """A peer complains about, or leaves, a view that is history here."""
+        if peer in self.peers and self._state.may("help-view", peer, self._state.config.status_us):
+            self.help_view(peer, view, active=False)
+
+    def _resend_votes(self, peer: int, above: int) -> None:
+        for seq in range(above + 1, self._ordering.last_seq + 1):
+            for vote in self._ordering.list_votes(seq):
+                self._state.send(peer, vote)
+
+    def _resend_attests(self, peer: int) -> None:
+        interval = self._state.config.checkpoint_interval
+        latest = self._checkpoints.latest
+        for seq, attest in sorted(self._checkpoints.own.items()):
+            if seq % interval == 0:
+                self._state.send(peer, attest)
+        if latest is not None and (latest.seq % interval or latest.seq <= self._state.low):
+            self._state.send(peer, latest)
+
+    # Committed blocks
+
+    def _fetch_blocks(self) -> None:
+        """Ask one peer that is ahead for the next committed blocks; another one after each silence."""
+        state = self._state
+        if self._fetch is not None:
+            return
+        first = state.committed + 1
+        ahead = [peer for peer in self.peers if self._height(peer) >= first]
+        if not ahead or first in self._ordering.certified:
+            return
+        later = [peer for peer in ahead if peer > self._next_peer]
+        self._next_peer = (later or ahead)[0]
+        last = min(self._height(self._next_peer), state.committed + state.config.catch_up_blocks)
+        self._fetch = BlockFetch(self._next_peer, last, state.now_us)
+        state.send(self._next_peer, FetchBlocks(first, last))
+        state.count("block_fetches")
+
+    def on_fetch_blocks(self, sender: int, m: FetchBlocks) -> None:
+        """Serve committed blocks, as many as we would ask for."""
+        last = min(m.last, self._state.committed, m.first + self._state.config.catch_up_blocks - 1)
+        if m.first <= last:
+            self._state.emit(SendBlocks(sender, m.first, last))
+
+    # Payloads
+
+    def on_fetch_timer(self) -> None:
+        """Fetch payloads that did not come by themselves: from who named them, then from each other peer."""
+        state, config = self._state, self._state.config
+        self._fetching = False
+        due: dict[int, list[bytes]] = {}
+        for digest, wanted in self._batches.wanted.items():
+            if wanted.asked_us is None or state.now_us - wanted.asked_us >= FETCH_RETRY * config.fetch_us:
+                target = (wanted.source + wanted.attempts) % state.replicas.n
+                if target == state.id:
+                    wanted.attempts += 1
+                    target = (target + 1) % state.replicas.n
+                wanted.attempts += 1
+                wanted.asked_us = state.now_us
+                due.setdefault(target, []).append(digest)
+                if len(due[target]) == FETCH_MAX or len(due) > FETCH_MESSAGES_MAX:
+                    break
+        for target, digests in due.items():
+            state.send(target, FetchBatches(tuple(digests)))
+            state.count("batch_fetches", len(digests))
+
+    def on_fetch_batches(self, sender: int, m: FetchBatches) -> None:
+        """Serve payloads; the node skips those it does not hold."""
+        self._state.emit(SendBatches(sender, m.digests))

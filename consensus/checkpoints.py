@@ -1,0 +1,164 @@
+"""Execution attestations, stable checkpoints, and noticing that our own state is wrong (§4.3 of the paper).
+
+Every executed block is attested; at multiples of the checkpoint interval the attestation carries
+the state root, and q equal ones make the checkpoint stable. A certificate proves itself, so the low
+water mark follows the highest one known, from whomever it came (else those few who hold it would
+refuse votes the others still need). `Stable`, on which a node prunes, waits until this replica has
+executed that far itself.
+"""
+
+from collections.abc import Sequence
+
+from consensus.certificates import check_attest, check_checkpoint
+from consensus.effects import Executed, Stable
+from consensus.log import Tally
+from consensus.messages import Attest, CheckpointCert
+from consensus.primitives.errors import ensure
+from consensus.state import ReplicaState
+
+
+class Checkpoints:
+    """Results of blocks above the low water mark, ours and others'.
+
+    own     our attestations by seq, above the low water mark, executed in this life or replayed
+    heard   how far each other replica showed to be
+    """
+
+    def __init__(self, state: ReplicaState) -> None:
+        self.own: dict[int, Attest] = {}
+        self.latest: Attest | None = None
+        self.heard: dict[int, int] = {}
+        self._state = state
+        self._tallies: dict[int, Tally] = {}
+        self._announced = 0
+        for attest in state.votes.checkpoints.values():
+            self._keep_own(attest)
+
+    def restore(self, replayed: Sequence[Executed]) -> None:
+        """After a restart: attest again what the node replayed, and what was attested of checkpoints."""
+        for result in replayed:
+            if result.seq > self._state.low and result.seq not in self.own:
+                self._attest(result)
+        for attest in [self.own[seq] for seq in sorted(self.own) if self._is_checkpoint(seq)]:
+            self._state.broadcast(attest)
+        if self.latest and not self._is_checkpoint(self.latest.seq):
+            self._state.broadcast(self.latest)
+        for seq in sorted(self.own):
+            self._judge(seq)
+        self._announce_stable()
+
+    def on_executed(self, result: Executed) -> None:
+        """A block ran here: say what came out."""
+        state = self._state
+        ensure(
+            result.seq == state.executed + 1, f"block {result.seq} ran after {state.executed}, out of turn"
+        )
+        ensure(result.seq <= state.committed, f"block {result.seq} ran but is not committed")
+        ensure(
+            bool(result.state_root) == self._is_checkpoint(result.seq),
+            f"block {result.seq} came with a state root of {len(result.state_root)} bytes",
+        )
+        state.executed = result.seq
+        stable = state.votes.stable
+        if stable is not None and result.seq == stable.seq:
+            self._compare_with_stable(stable, result)
+        if result.seq > state.low and not state.diverged:
+            self._attest(result)
+            state.broadcast(self.own[result.seq])
+            self._judge(result.seq)
+        self._announce_stable()
+
+    def on_attest(self, m: Attest) -> None:
+        """Another replica's result."""
+        state = self._state
+        if m.replica == state.id or (m.seq <= state.low and m.seq <= self.heard.get(m.replica, 0)):
+            return
+        tally = self._tallies.get(m.seq)
+        if tally is not None and tally.digest_of(m.replica) == m.result_digest:
+            return
+        check_attest(state.authority, m)
+        self.heard[m.replica] = max(self.heard.get(m.replica, 0), m.seq)
+        if not state.low < m.seq <= state.low + state.config.window:
+            return
+        before = tally.message_of(m.replica) if tally else None
+        if before is not None:
+            state.blame_equivocation(m.replica, before, m)
+            return
+        self._tally(m)
+        self._judge(m.seq)
+
+    def on_checkpoint_cert(self, cert: CheckpointCert) -> None:
+        """A stable checkpoint that proves itself."""
+        if cert.seq > self._state.low:
+            check_checkpoint(self._state.authority, cert)
+            self.adopt(cert)
+
+    def adopt(self, cert: CheckpointCert) -> None:
+        """Raise the low water mark to a valid certificate's."""
+        state = self._state
+        if cert.seq <= state.low:
+            return
+        ours = self.own.get(cert.seq)
+        if ours is not None and ours.result_digest != cert.result_digest:
+            state.diverge(cert.seq, ours.result_digest, cert.result_digest)
+        state.votes.stabilise(cert)
+        for vote in cert.votes:
+            self.heard[vote.replica] = max(self.heard.get(vote.replica, 0), cert.seq)
+        state.window_moved = True
+        state.count("checkpoints")
+        self.own = {seq: attest for seq, attest in self.own.items() if seq > cert.seq}
+        self._tallies = {seq: tally for seq, tally in self._tallies.items() if seq > cert.seq}
+        self._announce_stable()
+
+    def _attest(self, result: Executed) -> None:
+        attest = self._state.sign_attest(result)
+        if result.state_root:
+            self._state.votes.attest(attest)
+        self._keep_own(attest)
+
+    def _keep_own(self, attest: Attest) -> None:
+        self.own[attest.seq] = attest
+        if self.latest is None or attest.seq > self.latest.seq:
+            self.latest = attest
+        self._tally(attest)
+
+    def _tally(self, m: Attest) -> None:
+        tally = self._tallies.get(m.seq)
+        if tally is None:
+            tally = self._tallies[m.seq] = Tally()
+        tally.add(m.replica, m.result_digest, m.signature, m)
+
+    def _judge(self, seq: int) -> None:
+        """Look whether others agree among themselves: against us, or enough for a stable checkpoint."""
+        state, tally, ours = self._state, self._tallies.get(seq), self.own.get(seq)
+        if tally is None:
+            return
+        if ours is not None:
+            other = tally.find(state.replicas.weak_quorum, ours.result_digest)
+            if other is not None:
+                state.diverge(seq, ours.result_digest, other)
+        if self._is_checkpoint(seq):
+            agreed = tally.find(state.replicas.quorum)
+            if agreed is not None:
+                self.adopt(self._certificate(tally, agreed))
+
+    def _certificate(self, tally: Tally, agreed: bytes) -> CheckpointCert:
+        votes = tally.votes(agreed, self._state.replicas.quorum)
+        m = tally.message_of(votes[0].replica)
+        if not isinstance(m, Attest):
+            raise TypeError("attestations are tallied as they came")
+        return CheckpointCert(m.seq, m.block_digest, m.journal_root, m.state_root, votes)
+
+    def _compare_with_stable(self, stable: CheckpointCert, result: Executed) -> None:
+        ours = (result.block_digest, result.journal_root, result.state_root)
+        if ours != (stable.block_digest, stable.journal_root, stable.state_root):
+            self._state.diverge(result.seq, result.journal_root, stable.journal_root)
+
+    def _announce_stable(self) -> None:
+        state = self._state
+        if self._announced < state.low <= state.executed and not state.diverged:
+            self._announced = state.low
+            state.emit(Stable(state.low))
+
+    def _is_checkpoint(self, seq: int) -> bool:
+        return seq % self._state.config.checkpoint_interval == 0

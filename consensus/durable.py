@@ -1,0 +1,213 @@
+"""The vote log: everything a replica must still know after a crash, mirrored in memory.
+
+Every change emits its `Persist` or `Erase`, so what is in a `VoteLog` is what will be on disk before
+this turn's messages leave. Signers ask it first: a vote is signed only for what stands in the log,
+and the log takes one digest per (view, seq). That is why a restarted replica can sign nothing new.
+
+    key                  value
+    view                 view (8 bytes), then 1 if active, 0 if left and not yet entered
+    view-change          own ViewChange for the current view, until the next one
+    new-view             the NewView of the current view
+    stable               the highest known CheckpointCert
+    accepted/SEQ         the PrePrepare this replica proposed or prepared last
+    prepared/SEQ         the PreparedCert of the highest view, kept though later views skip it
+    delivered/SEQ        digest of the block handed to execution
+    checkpoint/SEQ       own attestation of a checkpoint
+
+SEQ is 8 bytes, big-endian; entries at or below the stable checkpoint are erased, so at most four
+times the window remain.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from consensus.effects import Effect, Erase, Persist
+from consensus.messages import (
+    CODEC,
+    Attest,
+    CheckpointCert,
+    NewView,
+    PreparedCert,
+    PrePrepare,
+    ViewChange,
+)
+from consensus.primitives.crypto import DIGEST_SIZE
+from consensus.primitives.errors import ProtocolError, StorageError, ensure
+
+VIEW = b"view"
+VIEW_CHANGE = b"view-change"
+NEW_VIEW = b"new-view"
+STABLE = b"stable"
+ACCEPTED = b"accepted/"
+PREPARED = b"prepared/"
+DELIVERED = b"delivered/"
+CHECKPOINT = b"checkpoint/"
+
+_T = TypeVar("_T")
+
+
+def seq_key(prefix: bytes, seq: int) -> bytes:
+    """Key of the entry `prefix` at `seq`."""
+    return prefix + seq.to_bytes(8, "big")
+
+
+class VoteLog:
+    """What this replica promised. Writers emit; readers use the fields, which nobody else writes."""
+
+    def __init__(self, emit: Callable[[Effect], None], durable: Mapping[bytes, bytes]) -> None:
+        self._emit = emit
+        self.view = 0
+        self.active = True
+        self.view_change: ViewChange | None = None
+        self.new_view: NewView | None = None
+        self.stable: CheckpointCert | None = None
+        self.accepted: dict[int, PrePrepare] = {}
+        self.prepared: dict[int, PreparedCert] = {}
+        self.delivered: dict[int, bytes] = {}
+        self.checkpoints: dict[int, Attest] = {}
+        for key, value in durable.items():
+            self._restore(key, value)
+        self._check_restored()
+
+    @property
+    def low(self) -> int:
+        """Low water mark: the highest checkpoint proven stable."""
+        return self.stable.seq if self.stable else 0
+
+    # Views
+
+    def leave(self, view_change: ViewChange) -> None:
+        """From now on this replica is in `view_change.view`, inactive."""
+        ensure(view_change.view > self.view, f"view {self.view} cannot be left for {view_change.view}")
+        self.view, self.active = view_change.view, False
+        self.view_change, self.new_view = view_change, None
+        self._persist_view()
+        self._emit(Persist(VIEW_CHANGE, CODEC.encode(view_change)))
+        self._emit(Erase(NEW_VIEW))
+
+    def enter(self, new_view: NewView) -> None:
+        """From now on this replica is active in `new_view.view`."""
+        is_later = new_view.view > self.view or (new_view.view == self.view and not self.active)
+        ensure(is_later, f"view {new_view.view} cannot be entered from {self.view}")
+        self.view, self.active = new_view.view, True
+        self.new_view = new_view
+        self._persist_view()
+        self._emit(Persist(NEW_VIEW, CODEC.encode(new_view)))
+
+    def _persist_view(self) -> None:
+        self._emit(Persist(VIEW, self.view.to_bytes(8, "big") + bytes([self.active])))
+
+    # Votes
+
+    def accept(self, proposal: PrePrepare) -> None:
+        """This replica is about to vote for `proposal`: refuse a second digest at its place."""
+        seq, digest = proposal.block.seq, proposal.block.digest
+        ensure(
+            self.active and proposal.view == self.view,
+            f"no vote in view {proposal.view}: left or not entered",
+        )
+        ensure(seq > self.low, f"no vote at {seq}: the checkpoint at {self.low} is stable")
+        before = self.accepted.get(seq)
+        if before is not None and before.view == proposal.view:
+            ensure(before.block.digest == digest, f"a second vote at (view {proposal.view}, seq {seq})")
+            return
+        self.accepted[seq] = proposal
+        self._emit(Persist(seq_key(ACCEPTED, seq), CODEC.encode(proposal)))
+
+    def prepare(self, cert: PreparedCert) -> None:
+        """This replica holds a prepared certificate and is about to commit."""
+        proposal = cert.proposal
+        seq = proposal.block.seq
+        accepted = self.accepted.get(seq)
+        ensure(
+            accepted is not None
+            and accepted.view == proposal.view
+            and accepted.block.digest == proposal.block.digest,
+            f"block {seq} is prepared in view {proposal.view} but was not accepted",
+        )
+        self.prepared[seq] = cert
+        self._emit(Persist(seq_key(PREPARED, seq), CODEC.encode(cert)))
+
+    # Results
+
+    def deliver(self, seq: int, digest: bytes) -> None:
+        """The block at `seq` goes to execution."""
+        if seq > self.low:
+            self.delivered[seq] = digest
+            self._emit(Persist(seq_key(DELIVERED, seq), digest))
+
+    def attest(self, own: Attest) -> None:
+        """Keep own attestation of a checkpoint; never sign another one."""
+        before = self.checkpoints.get(own.seq)
+        if before is not None:
+            ensure(
+                before.result_digest == own.result_digest,
+                f"checkpoint {own.seq} came out different from what was attested before the restart: "
+                "the state on this machine is damaged; restore it from a peer",
+            )
+            return
+        self.checkpoints[own.seq] = own
+        self._emit(Persist(seq_key(CHECKPOINT, own.seq), CODEC.encode(own)))
+
+    def stabilise(self, cert: CheckpointCert) -> None:
+        """Raise the low water mark and erase what it settles."""
+        ensure(cert.seq > self.low, f"checkpoint {cert.seq} is not above {self.low}")
+        self.stable = cert
+        self._emit(Persist(STABLE, CODEC.encode(cert)))
+        self._trim(ACCEPTED, self.accepted)
+        self._trim(PREPARED, self.prepared)
+        self._trim(DELIVERED, self.delivered)
+        self._trim(CHECKPOINT, self.checkpoints)
+
+    def _trim(self, prefix: bytes, entries: dict[int, Any]) -> None:
+        for seq in [seq for seq in entries if seq <= self.low]:
+            del entries[seq]
+            self._emit(Erase(seq_key(prefix, seq)))
+
+    # Restart
+
+    def _restore(self, key: bytes, value: bytes) -> None:
+        prefix, slash, place = key.partition(b"/")
+        if slash and len(place) != 8:
+            raise StorageError(f"vote log has a key {key!r} that this version does not write")
+        seq = int.from_bytes(place, "big")
+        match prefix + slash:
+            case b"view" if len(value) == 9 and value[8] in (0, 1):
+                self.view, self.active = int.from_bytes(value[:8], "big"), value[8] == 1
+            case b"view-change":
+                self.view_change = _decode(ViewChange, key, value)
+            case b"new-view":
+                self.new_view = _decode(NewView, key, value)
+            case b"stable":
+                self.stable = _decode(CheckpointCert, key, value)
+            case b"accepted/":
+                self.accepted[seq] = _decode(PrePrepare, key, value)
+            case b"prepared/":
+                self.prepared[seq] = _decode(PreparedCert, key, value)
+            case b"delivered/" if len(value) == DIGEST_SIZE:
+                self.delivered[seq] = value
+            case b"checkpoint/":
+                self.checkpoints[seq] = _decode(Attest, key, value)
+            case _:
+                raise StorageError(f"vote log has an entry {key!r} that this version does not write")
+
+    def _check_restored(self) -> None:
+        if self.view > 0 and self.active and (self.new_view is None or self.new_view.view != self.view):
+            raise StorageError(f"vote log is active in view {self.view} but lacks its new-view message")
+        if not self.active and (self.view_change is None or self.view_change.view != self.view):
+            raise StorageError(f"vote log left for view {self.view} but lacks its view change")
+        places = [*self.accepted, *self.prepared, *self.delivered, *self.checkpoints]
+        if any(seq <= self.low for seq in places):
+            raise StorageError(f"vote log has entries at or below its stable checkpoint {self.low}")
+
+
+def _decode(cls: type[_T], key: bytes, value: bytes) -> _T:
+    try:
+        message = CODEC.decode(value)
+    except ProtocolError as error:
+        raise StorageError(
+            f"vote log entry {key!r} is damaged ({error}): restore it, do not delete it"
+        ) from error
+    if not isinstance(message, cls):
+        raise StorageError(f"vote log entry {key!r} holds a {type(message).__name__}, not a {cls.__name__}")
+    return message

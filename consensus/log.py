@@ -1,0 +1,112 @@
+"""What a replica holds of one place in the order, and of messages it cannot use yet."""
+
+from collections import deque
+
+from consensus.messages import Message, PrePrepare, Vote
+
+
+class Tally:
+    """Votes of one phase at one place: one a sender, counted by digest."""
+
+    __slots__ = ("_counts", "_votes")
+
+    def __init__(self) -> None:
+        self._votes: dict[int, tuple[bytes, bytes, Message]] = {}
+        self._counts: dict[bytes, int] = {}
+
+    def digest_of(self, replica: int) -> bytes | None:
+        """What `replica` voted for, if it did."""
+        vote = self._votes.get(replica)
+        return vote[0] if vote else None
+
+    def message_of(self, replica: int) -> Message | None:
+        """The vote of `replica` as it was sent."""
+        vote = self._votes.get(replica)
+        return vote[2] if vote else None
+
+    def add(self, replica: int, digest: bytes, signature: bytes, message: Message) -> None:
+        """Count the first vote of `replica`; a later one changes nothing."""
+        if replica not in self._votes:
+            self._votes[replica] = (digest, signature, message)
+            self._counts[digest] = self._counts.get(digest, 0) + 1
+
+    def count(self, digest: bytes) -> int:
+        """Votes for `digest`."""
+        return self._counts.get(digest, 0)
+
+    def find(self, needed: int, besides: bytes = b"") -> bytes | None:
+        """A digest other than `besides` with at least `needed` votes, if there is one."""
+        for digest, count in self._counts.items():
+            if count >= needed and digest != besides:
+                return digest
+        return None
+
+    def votes(self, digest: bytes, needed: int) -> tuple[Vote, ...]:
+        """`needed` votes for `digest`, those of the lowest replicas, in ascending order."""
+        replicas = sorted(replica for replica, vote in self._votes.items() if vote[0] == digest)
+        return tuple(Vote(replica, self._votes[replica][1]) for replica in replicas[:needed])
+
+
+class Slot:
+    """One place (view, seq) of the current view.
+
+    `proposal`   the first block its primary proposed here, or None
+    `fresh`      it came as a pre-prepare of its own, not in a new view: clock and size are checked
+    `complete`   every payload it lists is held
+    `refused`    it breaks a rule: never to be voted for
+    `accepted`   this replica voted for it (its record is durable before the vote leaves)
+    `prepared`   this replica holds its prepared certificate of this view
+    `certified`  this replica holds q commits for it
+    """
+
+    __slots__ = (
+        "accepted",
+        "certified",
+        "commits",
+        "complete",
+        "digest",
+        "fresh",
+        "prepared",
+        "prepares",
+        "proposal",
+        "refused",
+        "seq",
+    )
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
+        self.proposal: PrePrepare | None = None
+        self.digest: bytes | None = None
+        self.fresh = False
+        self.complete = False
+        self.refused = False
+        self.accepted = False
+        self.prepared = False
+        self.certified = False
+        self.prepares = Tally()
+        self.commits = Tally()
+
+
+class Stash:
+    """Messages for a later view or a higher window, kept until they fit: per peer, the newest
+    `size_max`. Dropping them silently would leave nobody to send them again (Fabric #1119)."""
+
+    def __init__(self, size_max: int) -> None:
+        self._size_max = size_max
+        self._queues: dict[int, deque[Message]] = {}
+
+    def put(self, sender: int, message: Message) -> None:
+        """Keep `message`; the sender's oldest goes when its queue is full."""
+        queue = self._queues.get(sender)
+        if queue is None:
+            queue = self._queues[sender] = deque(maxlen=self._size_max)
+        queue.append(message)
+
+    def take(self) -> list[tuple[int, Message]]:
+        """Empty the stash; return (sender, message) in order of sender, then arrival."""
+        taken = [(sender, message) for sender, queue in sorted(self._queues.items()) for message in queue]
+        self._queues.clear()
+        return taken
+
+    def __len__(self) -> int:
+        return sum(len(queue) for queue in self._queues.values())

@@ -1,0 +1,199 @@
+"""When to give up on a primary: deadlines for pending work, and complaints (step one of a view change).
+
+Two deadlines, both doubled by each view that brought nothing. *Stalled*: work is pending and nothing
+was delivered for `request_timeout_us`; finds a dead primary fast. *Ignored*: one batch has waited for
+`patience_us`, whatever else was delivered; finds a primary that censors. Complaining changes nothing
+by itself: the replica goes on voting, so one that was merely cut off cannot wedge itself. Only n−f
+complaints end a view.
+"""
+
+from consensus.batches import Batches
+from consensus.certificates import check_complain
+from consensus.effects import CancelTimer, SendBatches, SetTimer
+from consensus.messages import FETCH_MAX, Complain
+from consensus.ordering import Ordering
+from consensus.state import ReplicaState
+
+REQUEST = "request"
+NEW_VIEW = "new-view"
+
+COMPLAINT_LIFE = 4  # request timeouts; complaints are repeated while their cause lasts
+
+
+class Pacemaker:
+    """Timers of the current view, and who complained about it.
+
+    attempts    views in a row that brought nothing
+    evidence    n−f complaints about the current view, once they are held
+    """
+
+    def __init__(self, state: ReplicaState, batches: Batches, ordering: Ordering) -> None:
+        self.attempts = 0
+        self.evidence: tuple[Complain, ...] = ()
+        self._state = state
+        self._batches = batches
+        self._ordering = ordering
+        self._complaints: dict[int, Complain] = {}
+        self._heard_us: dict[int, int] = {}
+        self._dissatisfied = False
+        self._armed = False
+        self._busy_since_us = 0
+        self._view_since_us = 0
+        self._reminded_us = 0
+        self._delivered = 0
+
+    # Deadlines
+
+    def watch(self) -> None:
+        """After every step: start the request timer when there is work to wait for."""
+        state = self._state
+        if state.committed != self._delivered:
+            self._delivered = state.committed
+            if state.active:
+                self.attempts = 0
+        if not self._armed and state.active and not state.is_primary and self._is_busy():
+            self._armed = True
+            self._busy_since_us = state.now_us
+            state.emit(SetTimer(REQUEST, self._scaled(state.config.request_timeout_us) // 2))
+
+    def _is_busy(self) -> bool:
+        """Whether anything waits for the primary; stray votes do not count, or one liar could stall us."""
+        return bool(self._batches.held) or self._ordering.proposed_seq > self._state.committed
+
+    def on_request_timer(self, is_behind: bool) -> None:
+        """Remind, complain, or wait on; the timer runs lazily, so often there is nothing to do.
+
+        A replica that knows it `is_behind` has itself to blame.
+        """
+        state = self._state
+        self._armed = False
+        if not state.active or state.is_primary or not self._is_busy():
+            self._dissatisfied = False
+            return
+        timeout = self._scaled(state.config.request_timeout_us)
+        stalled_us = state.now_us - self._last_progress_us()
+        ignored_us = state.now_us - self._oldest_since_us()
+        patience = self._scaled(state.config.patience_us)
+        is_overdue = stalled_us >= timeout or ignored_us >= patience
+        self._dissatisfied = is_overdue and not is_behind
+        if self._dissatisfied:
+            self._complain()
+        elif stalled_us >= timeout // 2 or ignored_us >= patience // 2:
+            self._remind(timeout)
+        self._armed = True
+        half = timeout // 2
+        state.emit(SetTimer(REQUEST, half if stalled_us >= timeout else max(half - stalled_us % half, 1_000)))
+
+    def _last_progress_us(self) -> int:
+        """Since when nothing was delivered although something waited; the clock may have jumped back."""
+        latest = max(self._state.progress_us, self._busy_since_us, self._view_since_us)
+        return min(latest, self._state.now_us)
+
+    def _oldest_since_us(self) -> int:
+        oldest = next(iter(self._batches.held.values()), None)
+        since = oldest.since_us if oldest else self._state.now_us
+        return min(max(since, self._view_since_us), self._state.now_us)
+
+    def _remind(self, interval_us: int) -> None:
+        """Hand the primary the oldest batches it has not proposed: perhaps it never got them."""
+        state = self._state
+        if not state.may("remind", state.primary, interval_us):
+            return
+        waiting = []
+        for digest in self._batches.pending:
+            waiting.append(digest)
+            if len(waiting) == FETCH_MAX // 16:
+                break
+        if waiting:
+            state.emit(SendBatches(state.primary, tuple(waiting)))
+            state.count("reminders")
+
+    def _scaled(self, timeout_us: int) -> int:
+        return timeout_us << min(self.attempts, self._state.config.timeout_doublings_max)
+
+    # Complaints
+
+    def repeat(self) -> None:
+        """While the cause lasts, complain again: the first may be lost, and complaints grow old."""
+        own = self._complaints.get(self._state.id)
+        echoes = own is not None and own.view == self._state.view
+        if self._dissatisfied or (echoes and len(self._fresh()) >= self._state.replicas.weak_quorum):
+            self._complain()
+
+    def _complain(self) -> None:
+        state = self._state
+        if state.diverged:
+            return
+        own = state.sign_complain()
+        self._hear(own)
+        state.broadcast(own)
+        state.count("complaints")
+        self._count()
+
+    def on_complain(self, m: Complain) -> bool:
+        """Another replica wants to leave a view. False: it is behind and wants help instead."""
+        state = self._state
+        if m.view < state.view:
+            return False
+        if self._complaints.get(m.replica) != m:
+            check_complain(state.authority, m)
+            known = self._complaints.get(m.replica)
+            if known is not None and known.view > m.view:
+                return True
+        self._hear(m)
+        self._count()
+        return True
+
+    def _hear(self, m: Complain) -> None:
+        self._complaints[m.replica] = m
+        self._heard_us[m.replica] = self._state.now_us
+
+    def _count(self) -> None:
+        """f+1 complaints: one is honest, join it. n−f: leave."""
+        state, fresh = self._state, self._fresh()
+        if len(fresh) >= state.replicas.collect:
+            self.evidence = tuple(fresh[: state.replicas.collect])
+        elif len(fresh) >= state.replicas.weak_quorum and all(m.replica != state.id for m in fresh):
+            state.count("complaint_echoes")
+            self._complain()
+
+    def _fresh(self) -> list[Complain]:
+        """Complaints about the current view that were repeated lately."""
+        state = self._state
+        life = COMPLAINT_LIFE * self._scaled(state.config.request_timeout_us)
+        return [
+            m
+            for replica, m in sorted(self._complaints.items())
+            if m.view == state.view and state.now_us - self._heard_us[replica] <= life
+        ]
+
+    # Views
+
+    def on_left(self) -> None:
+        """The view was left: nothing is due until the next one starts."""
+        self.attempts += 1
+        self._settle_in()
+        self._state.emit(CancelTimer(REQUEST))
+        self._armed = False
+
+    def on_collected(self) -> None:
+        """n−f replicas want the new view: its primary's time runs from here on (Sawtooth #133)."""
+        timeout = self._scaled(self._state.config.view_timeout_us)
+        self._state.emit(SetTimer(NEW_VIEW, timeout))
+
+    def on_entered(self) -> None:
+        """The new view is there; pending work starts to wait anew."""
+        self._settle_in()
+        self._state.emit(CancelTimer(NEW_VIEW))
+
+    def _settle_in(self) -> None:
+        self.evidence = ()
+        self._dissatisfied = False
+        self._view_since_us = self._state.now_us
+        self._count()
+
+    def on_new_view_timer(self) -> None:
+        """The new primary kept everybody waiting."""
+        if not self._state.active:
+            self._dissatisfied = True
+            self._complain()

@@ -1,0 +1,270 @@
+"""A PBFT replica: one dispatch over its parts. Start reading here.
+
+state.py         configuration, shared marks, signing
+durable.py       the vote log: what must survive a crash, and the guard over what may be signed
+batches.py       micro-batches held, pending, wanted
+ordering.py      the normal case: pre-prepare, prepare, commit, deliver
+checkpoints.py   attestations, stable checkpoints, divergence
+pacemaker.py     deadlines and complaints
+view_change.py   leaving a view, starting the next
+catch_up.py      status, retransmission, fetching
+certificates.py  checks of everything signed
+log.py           slots, tallies, the stash
+"""
+
+from collections.abc import Mapping, Sequence
+
+from consensus.batches import Batches
+from consensus.catch_up import FETCH, STATUS, CatchUp
+from consensus.certificates import compute_proposals
+from consensus.checkpoints import Checkpoints
+from consensus.effects import BatchReady, Connected, Effect, Event, Executed, Received, TimerFired
+from consensus.messages import (
+    Attest,
+    CheckpointCert,
+    Commit,
+    CommitCert,
+    Complain,
+    FetchBatches,
+    FetchBlocks,
+    Message,
+    NewView,
+    Prepare,
+    PrePrepare,
+    Status,
+    ViewChange,
+)
+from consensus.ordering import Ordering
+from consensus.pacemaker import NEW_VIEW, REQUEST, Pacemaker
+from consensus.primitives.crypto import Signer, Verifier
+from consensus.primitives.errors import ProtocolError, StorageError, ensure
+from consensus.quorum import ReplicaSet
+from consensus.state import ReplicaConfig, ReplicaState
+from consensus.view_change import ViewChanges
+
+__all__ = ["Replica", "ReplicaConfig"]
+
+
+class Replica:
+    """PBFT replica (Castro & Liskov, OSDI '99). Owns protocol state; performs no I/O.
+
+    `durable` is the vote log as `Persist` and `Erase` left it. `committed` is the highest seq up to
+    which every block is stored; `executed` the highest whose result is known, and `replayed` the results
+    of blocks that the node ran again at start, in order: those above the last stable checkpoint, the
+    checkpoint it restored from included. Blocks in (executed, committed] are the node's to run; it
+    answers `Executed` for them as for any other.
+    """
+
+    def __init__(
+        self,
+        replica_id: int,
+        replicas: ReplicaSet,
+        signer: Signer,
+        verifier: Verifier,
+        config: ReplicaConfig,
+        durable: Mapping[bytes, bytes] | None = None,
+        committed: int = 0,
+        executed: int = 0,
+        replayed: Sequence[Executed] = (),
+    ) -> None:
+        state = ReplicaState(replica_id, replicas, signer, verifier, config, durable or {})
+        delivered = max(state.votes.delivered, default=0)
+        if delivered > committed:
+            raise StorageError(
+                f"the vote log knows committed block {delivered}, the ledger ends at {committed}: "
+                "they belong together; restore both from one backup"
+            )
+        state.committed, state.executed = committed, executed
+        self._state = state
+        self._replayed = replayed
+        self._batches = Batches(config.batches_max)
+        self._ordering = Ordering(state, self._batches)
+        self._checkpoints = Checkpoints(state)
+        self._pacemaker = Pacemaker(state, self._batches, self._ordering)
+        self._view_changes = ViewChanges(state, self._ordering, self._checkpoints, self._pacemaker)
+        self._catch_up = CatchUp(
+            state, self._batches, self._ordering, self._checkpoints, self._pacemaker, self._view_changes
+        )
+        self._marks = (0, 0, 0, 0)
+
+    # What a node may look at
+
+    @property
+    def view(self) -> int:
+        """Current view, or the one being changed to."""
+        return self._state.view
+
+    @property
+    def active(self) -> bool:
+        """Whether the view has started here."""
+        return self._state.active
+
+    @property
+    def primary(self) -> int:
+        """Who proposes in this view."""
+        return self._state.primary
+
+    @property
+    def committed(self) -> int:
+        """Highest block handed to execution."""
+        return self._state.committed
+
+    @property
+    def executed(self) -> int:
+        """Highest block whose result is known."""
+        return self._state.executed
+
+    @property
+    def stable_seq(self) -> int:
+        """Highest checkpoint proven stable; 0 is genesis."""
+        return self._state.low
+
+    @property
+    def diverged(self) -> bool:
+        """Whether this replica stopped voting because its state is wrong."""
+        return self._state.diverged
+
+    @property
+    def pending(self) -> int:
+        """Micro-batches held and not yet handed to execution."""
+        return len(self._batches.held)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """How often each interesting path was taken."""
+        return self._state.counters
+
+    # Events
+
+    def start(self, now_us: int) -> list[Effect]:
+        """Take up where the vote log left off: repeat what was said, and ask how the others stand."""
+        state = self._state
+        state.now_us = now_us
+        new_view = state.votes.new_view
+        base, _ = compute_proposals(new_view.view_changes) if new_view else (0, [])
+        self._ordering.restore(base, new_view.proposals if new_view else ())
+        self._checkpoints.restore(self._replayed)
+        self._view_changes.restore()
+        state.broadcast(self._catch_up.status(asks=True))
+        self._settle()
+        self.check_invariants()
+        return state.take_effects()
+
+    def step(self, event: Event, now_us: int) -> list[Effect]:
+        """Consume one event at time `now_us` (µs since 1970); return what the node must do."""
+        state = self._state
+        state.now_us = now_us
+        match event:
+            case Received(sender, message):
+                self._receive(sender, message)
+            case BatchReady():
+                self._ordering.on_batch_ready(event)
+            case Executed():
+                self._ordering.check_executed(event.seq, event.block_digest)
+                self._checkpoints.on_executed(event)
+            case TimerFired(name):
+                self._on_timer(name)
+            case Connected(replica):
+                self._catch_up.on_connected(replica)
+        self._settle()
+        self.check_invariants()
+        return state.take_effects()
+
+    def _receive(self, sender: int, message: Message) -> None:
+        if sender not in self._catch_up.peers:
+            return
+        try:
+            self._on_message(sender, message)
+        except ProtocolError as error:
+            self._state.blame(sender, error)
+
+    def _on_message(self, sender: int, m: Message) -> None:
+        match m:
+            case Prepare():
+                self._ordering.on_prepare(sender, m)
+            case Commit():
+                self._ordering.on_commit(sender, m)
+            case Attest():
+                self._checkpoints.on_attest(m)
+            case PrePrepare():
+                self._ordering.on_pre_prepare(sender, m)
+            case CommitCert():
+                self._ordering.on_commit_cert(m)
+            case CheckpointCert():
+                self._checkpoints.on_checkpoint_cert(m)
+            case Complain():
+                if not self._pacemaker.on_complain(m):
+                    self._catch_up.help_complainer(m.replica, m.view)
+            case ViewChange():
+                if not self._view_changes.on_view_change(m):
+                    self._catch_up.help_complainer(m.replica, m.view)
+            case NewView():
+                self._view_changes.on_new_view(m)
+            case Status():
+                self._catch_up.on_status(sender, m)
+            case FetchBatches():
+                self._catch_up.on_fetch_batches(sender, m)
+            case FetchBlocks():
+                self._catch_up.on_fetch_blocks(sender, m)
+            case _:
+                pass  # payloads are the node's
+
+    def _on_timer(self, name: str) -> None:
+        if name == REQUEST:
+            self._pacemaker.on_request_timer(self._catch_up.is_behind())
+        elif name == NEW_VIEW:
+            self._pacemaker.on_new_view_timer()
+        elif name == STATUS:
+            self._catch_up.on_status_timer()
+        elif name == FETCH:
+            self._catch_up.on_fetch_timer()
+
+    def _settle(self) -> None:
+        """Draw the conclusions of one event; each part returns at once if it has none to draw."""
+        state = self._state
+        self._ordering.deliver()
+        self._view_changes.settle()
+        while state.window_moved:
+            state.window_moved = False
+            self._ordering.drop_settled()
+            for sender, message in self._ordering.stash.take():
+                self._receive(sender, message)
+            self._ordering.deliver()
+            self._view_changes.settle()
+        self._ordering.propose()
+        self._pacemaker.watch()
+        self._catch_up.settle()
+
+    # Invariants
+
+    def check_invariants(self) -> None:
+        """Raise if this replica's own state is wrong; a few comparisons, run after every event.
+
+        View, low water mark, committed and executed only grow; nothing runs that is not committed;
+        an active view above 0 has its new-view message; slots stand inside the window; every queue
+        keeps its bound; a primary proposes above all that is settled.
+        """
+        state, ordering, config = self._state, self._ordering, self._state.config
+        marks = (state.view, state.low, state.committed, state.executed)
+        before, self._marks = self._marks, marks
+        if marks != before:
+            grows = all(now >= then for now, then in zip(marks, before, strict=True))
+            ensure(grows, f"(view, low, committed, executed) went from {before} to {marks}")
+            ensure(
+                state.executed <= state.committed, f"executed {state.executed} > committed {state.committed}"
+            )
+            new_view = state.votes.new_view
+            proven = state.view == 0 or (new_view is not None and new_view.view == state.view)
+            ensure(proven or not state.active, f"active in view {state.view} without its new-view message")
+            ensure(state.active or not ordering.slots, f"slots are open though view {state.view} is inactive")
+            ensure(
+                len(state.votes.prepared) <= config.window,
+                f"{len(state.votes.prepared)} prepared certificates; window {config.window}",
+            )
+        ensure(len(ordering.slots) <= config.window, f"{len(ordering.slots)} slots; window {config.window}")
+        ensure(
+            ordering.next_seq <= state.low + config.window + 1 or not state.is_primary,
+            f"next proposal {ordering.next_seq} is outside the window above {state.low}",
+        )
+        certified_max = config.window + 2 * config.catch_up_blocks
+        ensure(len(ordering.certified) <= certified_max, f"{len(ordering.certified)} certificates wait")

@@ -1,0 +1,216 @@
+"""What a replica's parts share: its configuration, its marks, and how they emit, sign and blame."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from consensus.certificates import COMMIT, COMPLAIN, PREPARE, Authority, attest_kind, refusal_code
+from consensus.durable import VoteLog
+from consensus.effects import Blame, Broadcast, Diverged, Effect, Executed, Send
+from consensus.messages import (
+    Attest,
+    Commit,
+    Complain,
+    Message,
+    Prepare,
+    PreparedCert,
+    PrePrepare,
+    compute_result_digest,
+)
+from consensus.primitives.crypto import Signer, Verifier
+from consensus.primitives.errors import ConfigError, ProtocolError, ensure
+from consensus.quorum import ReplicaSet
+
+
+@dataclass(frozen=True)
+class ReplicaConfig:
+    """Limits and times. Every replica of a chain needs the same `window` and `checkpoint_interval`.
+
+    window                   blocks that may be voted on above the stable checkpoint (L)
+    checkpoint_interval      blocks between checkpoints (K); L >= 2K, or ordering waits for checkpoints
+    block_orders_max/_bytes_max   what a fresh block may hold, unless it lists a single batch
+    in_flight_max            blocks a primary proposes beyond the last one it delivered
+    unexecuted_max           blocks a primary proposes beyond the last one it executed
+    request_timeout_us       pending work and no progress for so long: complain about the primary
+    patience_us              one batch pending for so long, whatever else progresses: complain
+    view_timeout_us          wait for a new view once n−f view changes are held
+    timeout_doublings_max    each view that brought nothing doubles all three, so often at most
+    status_us/_max_us        first and longest pause between status messages while something is stuck
+    fetch_us                 wait for a payload under way before it is fetched; a retry waits tenfold
+    clock_tolerance_ms       how far a fresh block's time may be from this replica's clock
+    batches_max              micro-batches held and not yet delivered
+    stash_max                messages kept a peer for a later view or window
+    catch_up_blocks          committed blocks fetched at once
+    """
+
+    window: int = 128
+    checkpoint_interval: int = 32
+    block_orders_max: int = 65_536
+    block_bytes_max: int = 4 << 20
+    in_flight_max: int = 4
+    unexecuted_max: int = 16
+    request_timeout_us: int = 400_000
+    patience_us: int = 5_000_000
+    view_timeout_us: int = 500_000
+    timeout_doublings_max: int = 6
+    status_us: int = 200_000
+    status_max_us: int = 4_000_000
+    fetch_us: int = 20_000
+    clock_tolerance_ms: int = 5_000
+    batches_max: int = 65_536
+    stash_max: int = 1024
+    catch_up_blocks: int = 64
+
+    def __post_init__(self) -> None:
+        low = [name for name in self.__dataclass_fields__ if getattr(self, name) < 1]
+        if low:
+            raise ConfigError(f"{low[0]} is {getattr(self, low[0])}; it must be at least 1")
+        if self.window < 2 * self.checkpoint_interval:
+            raise ConfigError(
+                f"window {self.window} must be at least twice checkpoint_interval {self.checkpoint_interval}"
+            )
+
+
+class ReplicaState:
+    """Marks and tools shared by the parts of one replica.
+
+    committed   highest seq handed to execution; all below are, too
+    executed    highest seq whose result is known
+    votes       everything durable: view, low water mark, votes (see `durable`)
+    diverged    this replica's state differs from what f+1 others attest: it votes no more
+    """
+
+    def __init__(
+        self,
+        replica_id: int,
+        replicas: ReplicaSet,
+        signer: Signer,
+        verifier: Verifier,
+        config: ReplicaConfig,
+        durable: Mapping[bytes, bytes],
+    ) -> None:
+        if not 0 <= replica_id < replicas.n or replicas.keys[replica_id] != signer.public_key:
+            raise ConfigError(f"the consensus key does not belong to validator {replica_id} of {replicas.n}")
+        self.id = replica_id
+        self.replicas = replicas
+        self.config = config
+        self.authority = Authority(replicas, verifier, config.window, config.checkpoint_interval)
+        self.now_us = 0
+        self.committed = 0
+        self.executed = 0
+        self.progress_us = 0
+        self.diverged = False
+        self.window_moved = False
+        self.counters: dict[str, int] = {}
+        self.votes = VoteLog(self.emit, durable)
+        self._signer = signer
+        self._effects: list[Effect] = []
+        self._last_us: dict[tuple[str, int], int] = {}
+
+    @property
+    def view(self) -> int:
+        """The view this replica is in, or is changing to."""
+        return self.votes.view
+
+    @property
+    def active(self) -> bool:
+        """Whether it votes in that view."""
+        return self.votes.active
+
+    @property
+    def low(self) -> int:
+        """Low water mark h; votes are for h < seq <= h + window."""
+        return self.votes.low
+
+    @property
+    def primary(self) -> int:
+        """The replica that proposes in this view."""
+        return self.replicas.primary(self.view)
+
+    @property
+    def is_primary(self) -> bool:
+        return self.primary == self.id
+
+    # Effects
+
+    def emit(self, effect: Effect) -> None:
+        """Add an effect to this step's."""
+        self._effects.append(effect)
+
+    def take_effects(self) -> list[Effect]:
+        """Return this step's effects and start the next."""
+        effects, self._effects = self._effects, []
+        return effects
+
+    def broadcast(self, message: Message) -> None:
+        """Send to every other replica."""
+        self._effects.append(Broadcast(message))
+
+    def send(self, to: int, message: Message) -> None:
+        """Send to one replica."""
+        self._effects.append(Send(to, message))
+
+    def count(self, name: str, amount: int = 1) -> None:
+        """Note that an interesting path was taken."""
+        self.counters[name] = self.counters.get(name, 0) + amount
+
+    def blame(self, replica: int, error: ProtocolError) -> None:
+        """Report who sent something that breaks a rule."""
+        self.emit(Blame(replica, refusal_code(error)))
+        self.count("refused")
+
+    def blame_equivocation(self, replica: int, first: Message, second: Message) -> None:
+        """Report two signed messages of one replica that contradict each other."""
+        self.emit(Blame(replica, "equivocation", (first, second)))
+        self.count("equivocations")
+
+    def may(self, action: str, replica: int, interval_us: int) -> bool:
+        """Whether `action` towards `replica` is due again; if so, the next is `interval_us` away."""
+        last = self._last_us.get((action, replica))
+        if last is not None and last <= self.now_us < last + interval_us:
+            return False
+        self._last_us[action, replica] = self.now_us
+        return True
+
+    # Signatures: nothing is signed that the vote log does not hold
+
+    def sign(self, kind: str, view: int, seq: int, body: bytes) -> bytes:
+        """Sign as this replica."""
+        ensure(not self.diverged, "a diverged replica signs nothing")
+        return self._signer.sign(self.authority.message(kind, view, seq, body))
+
+    def sign_prepare(self, proposal: PrePrepare) -> Prepare:
+        """This replica's vote for an accepted proposal."""
+        view, seq, digest = proposal.view, proposal.block.seq, proposal.block.digest
+        accepted = self.votes.accepted.get(seq)
+        is_accepted = accepted is not None and accepted.view == view and accepted.block.digest == digest
+        ensure(is_accepted, f"prepare of block {seq} before it was accepted")
+        return Prepare(view, seq, digest, self.id, self.sign(PREPARE, view, seq, digest))
+
+    def sign_commit(self, cert: PreparedCert) -> Commit:
+        """This replica's vote for a block whose prepared certificate it holds."""
+        view, seq, digest = cert.proposal.view, cert.proposal.block.seq, cert.proposal.block.digest
+        ensure(
+            self.active and view == self.view, f"commit of block {seq} in view {view}: left or not entered"
+        )
+        ensure(self.votes.prepared.get(seq) == cert, f"commit of block {seq} before its certificate was kept")
+        return Commit(view, seq, digest, self.id, self.sign(COMMIT, view, seq, digest))
+
+    def sign_attest(self, result: Executed) -> Attest:
+        """This replica's word for the result of a block above the low water mark."""
+        ensure(result.seq > self.low, f"no attestation of block {result.seq}: {self.low} is stable")
+        body = compute_result_digest(result.block_digest, result.journal_root, result.state_root)
+        signature = self.sign(attest_kind(result.state_root), 0, result.seq, body)
+        return Attest(
+            result.seq, result.block_digest, result.journal_root, result.state_root, self.id, signature
+        )
+
+    def sign_complain(self) -> Complain:
+        """This replica's wish to leave the current view."""
+        return Complain(self.view, self.id, self.sign(COMPLAIN, self.view, 0, b""))
+
+    def diverge(self, seq: int, ours: bytes, theirs: bytes) -> None:
+        """f+1 others came to another result: one of them is honest, so this state is wrong."""
+        if not self.diverged:
+            self.diverged = True
+            self.count("diverged")
+            self.emit(Diverged(seq, ours, theirs))
