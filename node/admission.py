@@ -18,7 +18,7 @@ import trio
 from consensus.primitives.crypto import Ed25519Verifier, Verifier
 from consensus.primitives.errors import InputError, ProtocolError
 from engine import commands
-from engine.authority import check_envelope
+from engine.accounts.envelopes import check_envelope
 from engine.batch import BATCH_BYTES_MAX, BATCH_ENVELOPES_MAX, HEAD_SIZE, encode_batch
 from engine.envelope import Envelope, EnvelopeKind, decode
 from engine.layout import NONCE_WINDOW

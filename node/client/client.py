@@ -1,0 +1,351 @@
+"""The client: sign, send, and believe only what a receipt proves.
+
+    async with open_client("network.toml", "trader.seed", account=7) as client:
+        placed = await client.place("BTC-USD", "buy", price="42000.5", qty="0.25")
+        print(placed.client_order_id, placed.filled, placed.open, placed.outcome.height)
+
+Prices are in quote per base, quantities in base, amounts in whole assets: strings, Decimals or ints,
+exact or refused. Whoever needs speed signs numpy arrays of orders in ticks and lots (`submit_orders`).
+Views (`status`, `balances`, …) are the word of the node that answers; outcomes are proofs.
+"""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import trio
+
+from consensus.primitives.crypto import Signer
+from consensus.primitives.errors import InputError
+from engine import commands as ledger
+from engine.commands import EXPIRY_NEVER
+from engine.envelope import Envelope, decode, encode_commands, encode_orders, orders_array
+from engine.layout import SCOPES_ALL
+from engine.records import Code
+from node import views
+from node.client import orders as ops
+from node.client.errors import LinkLost, NotConnected, Refused, Rejected
+from node.client.nodes import Nodes
+from node.client.submit import ATTEMPT_SECONDS, Submitter
+from node.client.units import Listing, Number, base_units, whole_amount
+from node.keys import load_signer
+from node.network import Network, load_network
+from node.receipts import Outcome
+from node.wire import Detail
+
+V = TypeVar("V")
+ENVELOPE_SECONDS = 60.0  # how long a signed envelope may wait to be executed
+TIMEOUT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A new order that the ledger accepted. Quantities are in base."""
+
+    client_order_id: int
+    filled: Decimal  # at once
+    open: Decimal  # resting on the book now
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What an account has of one asset, as one node says."""
+
+    asset: str
+    available: Decimal
+    held: Decimal
+
+
+@asynccontextmanager
+async def open_client(
+    network: Network | Path | str,
+    key: Signer | Path | str,
+    account: int = 0,
+    prefer: int | None = None,
+) -> AsyncIterator["Client"]:
+    """A client of the network in the file `network`, signing with the seed in the file `key`.
+
+    `account` is whom it acts for. `prefer` is the node it asks first; by default the key decides, so
+    that clients spread over the nodes. Nothing is connected until it is needed.
+    """
+    net = network if isinstance(network, Network) else load_network(Path(network))
+    signer = load_signer(Path(key)) if isinstance(key, Path | str) else key
+    first = signer.public_key[0] if prefer is None else prefer
+    async with trio.open_nursery() as nursery:
+        yield Client(net, signer, account, Nodes(net, nursery, first))
+        nursery.cancel_scope.cancel()
+
+
+class Client:
+    """One session key of one account. Safe to use from many tasks of one trio run.
+
+    Use a key in one client at a time: nonces start at the clock's microseconds and count up from
+    there, and a second client with the same key would run far ahead of the first.
+    """
+
+    def __init__(self, network: Network, signer: Signer, account: int, nodes: Nodes) -> None:
+        self.network = network
+        self.account = account
+        self.timeout_s = TIMEOUT_SECONDS
+        self._signer = signer
+        self._nodes = nodes
+        self._submitter = Submitter(nodes)
+        self._nonce = time.time_ns() // 1000
+        self._listing: Listing | None = None
+
+    @property
+    def public_key(self) -> bytes:
+        """The session key that signs."""
+        return self._signer.public_key
+
+    # -- orders ----------------------------------------------------------------------------------
+
+    async def place(
+        self,
+        market: str | int,
+        side: str,
+        price: Number,
+        qty: Number,
+        tif: str = "GTC",
+        client_order_id: int | None = None,
+        self_trade: str = "CANCEL_TAKER",
+    ) -> Placed:
+        """Place one order and return once it is proven executed.
+
+        `side` is buy or sell; `tif` GTC, IOC, FOK, POST_ONLY, or MARKET with `price` as protection.
+        Raises `Rejected` with the ledger's code (INSUFFICIENT_FUNDS, WOULD_CROSS, …).
+        """
+        listing = await self.listing()
+        view = listing.market(market)
+        order_id = self._next_nonce() if client_order_id is None else client_order_id
+        order = ops.new(
+            view.id,
+            self.account,
+            order_id,
+            ops.read_side(side),
+            listing.ticks(view, price),
+            listing.lots(view, qty),
+            ops.read_tif(tif),
+            ops.read_self_trade(self_trade),
+        )
+        line, outcome = await self._submit_one(order, "the order")
+        filled, left = int(line["qty"]), int(line["detail"])
+        return Placed(order_id, listing.qty(view, filled), listing.qty(view, left), outcome)
+
+    async def cancel(self, market: str | int, client_order_id: int) -> Outcome:
+        """Take an order off the book. Raises `Rejected` UNKNOWN_ORDER if it does not rest there."""
+        view = (await self.listing()).market(market)
+        _, outcome = await self._submit_one(ops.cancel(view.id, self.account, client_order_id), "the cancel")
+        return outcome
+
+    async def cancel_all(self, market: str | int | None = None) -> Outcome:
+        """Take all orders of the account off one market's book, or off every book."""
+        if market is None:
+            order = ops.cancel_all(self.account)
+        else:
+            order = ops.cancel_all(self.account, (await self.listing()).market(market).id)
+        _, outcome = await self._submit_one(order, "the cancel")
+        return outcome
+
+    async def submit_orders(self, array: np.ndarray, detail: Detail = Detail.RESULTS) -> Outcome:
+        """Have up to 4096 operations executed under one signature: `array` is (n,) `ORDER_OP`.
+
+        The outcome holds a line per operation, in order: `code`, `qty` (lots filled at once), `detail`
+        (lots left open). Operations are accepted or refused one by one; none raises.
+        """
+        data = encode_orders(
+            self._signer,
+            self.network.chain_id,
+            self.account,
+            self._next_nonce(),
+            _expiry_ms(),
+            array,
+        )
+        return await self.submit_envelope(data, detail)
+
+    # -- commands --------------------------------------------------------------------------------
+
+    async def command(self, command: tuple[Any, ...]) -> np.void:
+        """Have one `engine.commands` value executed; return its journal line (new ids are in `detail`).
+
+        Raises `Rejected` with the ledger's code.
+        """
+        outcome = await self.commands([command])
+        line = _only_line(outcome)
+        if line["code"] != Code.OK:
+            raise Rejected(Code(int(line["code"])), outcome, f"{ledger.name_of(type(command))}")
+        return line
+
+    async def commands(self, batch: Sequence[tuple[Any, ...]], detail: Detail = Detail.RESULTS) -> Outcome:
+        """Have up to 4096 commands executed in order, each accepted or refused by itself."""
+        data = encode_commands(
+            self._signer,
+            self.network.chain_id,
+            self.account,
+            self._next_nonce(),
+            _expiry_ms(),
+            ledger.encode(batch),
+        )
+        return await self.submit_envelope(data, detail)
+
+    async def open_account(self, root_key: bytes) -> int:
+        """By the venue: open an account whose root key is `root_key`; return its id."""
+        return int((await self.command(ledger.OpenAccount(root_key)))["detail"])
+
+    async def grant_key(
+        self, public_key: bytes, scopes: int = SCOPES_ALL, expiry_ms: int = EXPIRY_NEVER
+    ) -> None:
+        """Let another key act for this account; `scopes` are bits of `engine.layout.Scope`."""
+        await self.command(ledger.GrantKey(self.account, public_key, scopes, expiry_ms))
+
+    async def revoke_key(self, public_key: bytes) -> None:
+        """Take from a key whatever it may do for this account."""
+        await self.command(ledger.RevokeKey(self.account, public_key))
+
+    async def deposit(self, account: int, asset: str | int, amount: Number) -> None:
+        """By the asset's issuer or the venue: credit an account."""
+        view = (await self.listing()).asset(asset)
+        await self.command(ledger.Deposit(account, view.id, base_units(view, amount)))
+
+    async def withdraw(self, asset: str | int, amount: Number) -> None:
+        """Take value out of the ledger from this account."""
+        view = (await self.listing()).asset(asset)
+        await self.command(ledger.Withdraw(self.account, view.id, base_units(view, amount)))
+
+    async def transfer(self, target: int, asset: str | int, amount: Number) -> None:
+        """Send value from this account to another."""
+        view = (await self.listing()).asset(asset)
+        await self.command(ledger.Transfer(self.account, target, view.id, base_units(view, amount)))
+
+    # -- envelopes -------------------------------------------------------------------------------
+
+    async def submit_envelope(
+        self, data: bytes, detail: Detail = Detail.RESULTS, timeout_s: float | None = None
+    ) -> Outcome:
+        """Have a signed envelope executed at most once, over whichever nodes answer.
+
+        Safe to repeat with the same bytes. Raises `Refused`, `Rejected`, `NotConnected`, or
+        `OutcomeUnknown`: then ask `receipt` later.
+        """
+        envelope: Envelope = decode(data)
+        return await self._submitter.submit(data, envelope, detail, timeout_s or self.timeout_s)
+
+    async def receipt(self, envelope_digest: bytes, detail: Detail = Detail.RESULTS) -> Outcome:
+        """What became of an envelope, proven. Raises `NotFound` if f+1 nodes never executed it, and
+        `Rejected` if the ledger refused it."""
+        return await self._submitter.receipt(envelope_digest, detail, self.timeout_s)
+
+    # -- views -----------------------------------------------------------------------------------
+
+    async def status(self, node: int | None = None) -> views.StatusView:
+        """Where a node stands; by default the one asked first."""
+        raw = await self._query("status", [], node)
+        return views.VIEWS.from_fields(views.StatusView, raw)
+
+    async def balances(self, account: int | None = None) -> list[Balance]:
+        """What an account has, by asset."""
+        listing = await self.listing()
+        rows = await self._view_list(
+            "balances", views.BalanceView, self.account if account is None else account
+        )
+        assets = [listing.asset(row.asset) for row in rows]
+        return [
+            Balance(asset.name, whole_amount(asset, row.available), whole_amount(asset, row.held))
+            for asset, row in zip(assets, rows, strict=True)
+        ]
+
+    async def orders(self, account: int | None = None) -> list[views.OrderView]:
+        """Resting orders of an account, newest first, in ticks and lots."""
+        return await self._view_list("orders", views.OrderView, self.account if account is None else account)
+
+    async def markets(self) -> list[views.MarketView]:
+        """All markets with their best prices, in ticks."""
+        return await self._view_list("markets", views.MarketView)
+
+    async def key(self, public_key: bytes | None = None) -> views.KeyView:
+        """What a node knows of a session key. Raises `Refused` NOT_FOUND if it never heard of it."""
+        raw = await self._query("key", [self.public_key if public_key is None else public_key])
+        return views.VIEWS.from_fields(views.KeyView, raw)
+
+    async def listing(self, refresh: bool = False) -> Listing:
+        """Assets and markets as f+1 nodes tell them alike: one that lied about a tick could make us sign
+        a wrong price. Kept until `refresh`; new listings do not change old ones."""
+        if self._listing is None or refresh:
+            self._listing = await self._fetch_listing()
+        return self._listing
+
+    async def _fetch_listing(self) -> Listing:
+        told: dict[int, Listing] = {}
+        last = "no node was tried"
+        with trio.move_on_after(self.timeout_s):
+            rotation = self._nodes.rotation()
+            while True:
+                node = await rotation.next()
+                try:
+                    assets = await self._view_list("assets", views.AssetView, node=node)
+                    markets = await self._view_list("markets", views.MarketView, node=node)
+                except (NotConnected, Refused) as error:
+                    last = str(error)
+                    continue
+                listing = Listing(tuple(map(_still_asset, assets)), tuple(map(_still_market, markets)))
+                told[node] = listing
+                if list(told.values()).count(listing) >= self.network.replicas.weak_quorum:
+                    return listing
+        raise NotConnected(f"{self.network.replicas.weak_quorum} nodes must tell the same markets; {last}")
+
+    async def _view_list(self, method: str, cls: type[V], *params: Any, node: int | None = None) -> list[V]:
+        raw = await self._query(method, list(params), node)
+        return [views.VIEWS.from_fields(cls, row) for row in raw]
+
+    async def _query(self, method: str, params: list[Any], node: int | None = None) -> Any:
+        """Ask one node, or the first that answers."""
+        last = "no node was tried"
+        for node_id in self._nodes.order() if node is None else [node]:
+            try:
+                link = await self._nodes.link(node_id)
+                with trio.fail_after(ATTEMPT_SECONDS):
+                    return await link.call(method, params)
+            except InputError as error:
+                raise Refused(error.code, error.message) from error
+            except LinkLost as error:
+                last = str(error)
+            except trio.TooSlowError:
+                last = f"node {node_id} did not answer within {ATTEMPT_SECONDS} s"
+        raise NotConnected(f"{method}: {last}")
+
+    async def _submit_one(self, order: ops.OrderTuple, what: str) -> tuple[np.void, Outcome]:
+        outcome = await self.submit_orders(orders_array([order]))
+        line = _only_line(outcome)
+        if line["code"] != Code.OK:
+            raise Rejected(Code(int(line["code"])), outcome, what)
+        return line, outcome
+
+    def _next_nonce(self) -> int:
+        self._nonce += 1
+        return self._nonce
+
+
+def _only_line(outcome: Outcome) -> np.void:
+    results = outcome.results
+    if results is None or len(results) != 1:
+        raise ValueError("the envelope did not hold one operation")
+    return results[0]
+
+
+def _expiry_ms() -> int:
+    return int((time.time() + ENVELOPE_SECONDS) * 1000)
+
+
+def _still_asset(view: views.AssetView) -> views.AssetView:
+    return replace(view, deposited=0, withdrawn=0)
+
+
+def _still_market(view: views.MarketView) -> views.MarketView:
+    """A market without what every block may change, so that nodes at different heights agree."""
+    return replace(view, status=0, best_bid=0, best_ask=0, last_price=0, open_orders=0)

@@ -1,0 +1,106 @@
+"""The nodes of a network as a client sees them: one link to each, made when needed, with backoff."""
+
+from dataclasses import dataclass, field
+
+import trio
+
+from consensus.primitives.errors import InputError
+from node.client.errors import LinkLost
+from node.client.link import Link, open_link
+from node.network import Network
+from node.wire import Refused
+
+PAUSE_SECONDS_MIN = 0.05  # before all nodes are tried again; doubles
+PAUSE_SECONDS_MAX = 1.0
+RETRY_SECONDS_MAX = 5.0  # longest pause before a node is dialled again
+DISTRUST_SECONDS = 60.0  # a node whose proofs do not verify is left alone for so long
+
+
+@dataclass
+class _Slot:
+    lock: trio.Lock = field(default_factory=trio.Lock)
+    link: Link | None = None
+    failures: int = 0
+    retry_at_s: float = 0.0
+    why: str = ""
+
+
+class Nodes:
+    """Links to the validators' client ports. They live in `nursery`."""
+
+    def __init__(self, network: Network, nursery: trio.Nursery, prefer: int = 0) -> None:
+        self.network = network
+        self._nursery = nursery
+        self._slots = [_Slot() for _ in network.validators]
+        self._current = prefer % len(self._slots)
+
+    @property
+    def count(self) -> int:
+        """How many nodes there are."""
+        return len(self._slots)
+
+    async def link(self, node_id: int) -> Link:
+        """The link to a node, dialled if there is none. Raises `LinkLost`, at once while a node that failed
+        rests, and `InputError` if the node says that we do not fit (another chain, another version)."""
+        slot = self._slots[node_id]
+        async with slot.lock:
+            if slot.link is not None and slot.link.is_open:
+                return slot.link
+            if trio.current_time() < slot.retry_at_s:
+                raise LinkLost(slot.why)
+            try:
+                slot.link = await open_link(self.network, self.network.validators[node_id], self._nursery)
+            except LinkLost as error:
+                self._rest(slot, str(error))
+                raise
+            except InputError as error:
+                if error.code != Refused.TOO_MANY_CONNECTIONS:
+                    raise
+                self._rest(slot, error.message)
+                raise LinkLost(f"node {node_id}: {error}") from error
+            slot.failures = 0
+            return slot.link
+
+    def distrust(self, node_id: int, why: str) -> None:
+        """A node said what it cannot prove: leave it alone for a while."""
+        slot = self._slots[node_id]
+        slot.retry_at_s = trio.current_time() + DISTRUST_SECONDS
+        slot.why = why
+        if slot.link is not None:
+            slot.link.close()
+
+    def order(self) -> list[int]:
+        """Node ids: the one that served last first."""
+        return [(self._current + step) % self.count for step in range(self.count)]
+
+    def rotation(self) -> "Rotation":
+        """Node ids forever, in that order."""
+        return Rotation(self.order())
+
+    def served(self, node_id: int) -> None:
+        """This node gave a good answer: ask it first from now on."""
+        self._current = node_id
+
+    @staticmethod
+    def _rest(slot: _Slot, why: str) -> None:
+        slot.failures += 1
+        slot.why = why
+        slot.retry_at_s = trio.current_time() + min(RETRY_SECONDS_MAX, 0.05 * 2**slot.failures)
+
+
+class Rotation:
+    """Node ids in turn, with a growing pause after each round."""
+
+    def __init__(self, order: list[int]) -> None:
+        self._order = order
+        self._given = 0
+        self._pause_s = PAUSE_SECONDS_MIN
+
+    async def next(self) -> int:
+        """The node to try now."""
+        if self._given and self._given % len(self._order) == 0:
+            await trio.sleep(self._pause_s)
+            self._pause_s = min(PAUSE_SECONDS_MAX, 2 * self._pause_s)
+        node_id = self._order[self._given % len(self._order)]
+        self._given += 1
+        return node_id

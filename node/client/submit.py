@@ -1,0 +1,166 @@
+"""Getting an envelope executed exactly once, and knowing it: the client's side of retries.
+
+The same envelope may go to any number of nodes; the ledger executes it once. What is believed is only
+what a receipt proves, or what f+1 nodes say alike: one of them is honest.
+"""
+
+from typing import Any
+
+import trio
+
+from consensus.primitives.crypto import Ed25519Verifier, Verifier
+from consensus.primitives.errors import InputError, ProtocolError
+from engine.envelope import Envelope
+from node.client.errors import LinkLost, NotConnected, NotFound, OutcomeUnknown, Refused, Rejected
+from node.client.nodes import Nodes
+from node.receipts import RECEIPTS, Outcome, Receipt, ReceiptVerifier
+from node.wire import Detail
+from node.wire import Refused as Door
+
+ATTEMPT_SECONDS = 3.0  # then the envelope goes to another node, too
+# Refusals that are about the node, not about the envelope: others may take it.
+_BUSY = frozenset({Door.QUEUE_FULL.value, Door.HALTED.value, Door.NOT_PROVEN.value, Door.RATE_LIMITED.value})
+
+
+class _Unanswered(Exception):
+    """The request was sent and may take effect, but there is no answer that counts."""
+
+
+class Submitter:
+    """Sends envelopes and asks for receipts until the outcome is proven."""
+
+    def __init__(self, nodes: Nodes, verifier: Verifier | None = None) -> None:
+        self._nodes = nodes
+        self._replicas = nodes.network.replicas
+        self._receipts = ReceiptVerifier(self._replicas, verifier or Ed25519Verifier())
+
+    async def submit(self, data: bytes, envelope: Envelope, detail: Detail, timeout_s: float) -> Outcome:
+        """Have an envelope executed; return what the ledger made of it.
+
+        Raises `Rejected` if the ledger refused the envelope as a whole, `Refused`, `NotConnected`, or
+        `OutcomeUnknown` once `timeout_s` is over.
+        """
+        attempt = _Attempt(self._nodes.count, self._replicas.weak_quorum)
+        with trio.move_on_after(timeout_s):
+            rotation = self._nodes.rotation()
+            while True:
+                node_id = await rotation.next()
+                outcome = await self._try(node_id, data, envelope.digest, detail, attempt)
+                if outcome is None:
+                    continue
+                if not outcome.is_refused_copy:
+                    return outcome
+                attempt.was_sent = True
+                attempt.last = f"{outcome.code.name}, which {self._replicas.weak_quorum} nodes must confirm"
+                return await self._confirm(node_id, outcome, detail)
+        if attempt.was_sent:
+            raise OutcomeUnknown(envelope.digest, envelope.expiry_ms, attempt.last)
+        attempt.raise_refusal()
+        raise NotConnected(f"no node could be reached in {timeout_s} s: {attempt.last}")
+
+    async def receipt(self, envelope_digest: bytes, detail: Detail, timeout_s: float) -> Outcome:
+        """What became of an envelope sent before. Raises `NotFound` if f+1 nodes know nothing of it."""
+        missing: set[int] = set()
+        last = "no node was tried"
+        with trio.move_on_after(timeout_s):
+            rotation = self._nodes.rotation()
+            while len(missing) < self._replicas.weak_quorum:
+                node_id = await rotation.next()
+                try:
+                    outcome = await self._ask(node_id, "receipt", envelope_digest, detail)
+                except (LinkLost, _Unanswered, InputError) as error:
+                    last = f"node {node_id}: {error}"
+                    if isinstance(error, InputError) and error.code == Door.NOT_FOUND:
+                        missing.add(node_id)
+                    continue
+                if outcome.is_refused_copy:
+                    return await self._confirm(node_id, outcome, detail)
+                return outcome
+            raise NotFound(
+                f"{len(missing)} nodes executed no envelope {envelope_digest.hex()[:16]}:"
+                " until it expires, submit the same envelope again"
+            )
+        raise NotConnected(f"no receipt within {timeout_s} s: {last}")
+
+    async def _try(
+        self, node_id: int, data: bytes, envelope_digest: bytes, detail: Detail, attempt: "_Attempt"
+    ) -> Outcome | None:
+        """One node, one attempt. None: try the next."""
+        try:
+            return await self._ask(node_id, "submit", envelope_digest, detail, data)
+        except LinkLost as error:
+            attempt.last = str(error)
+        except _Unanswered as error:
+            attempt.was_sent = True
+            attempt.last = str(error)
+        except InputError as error:
+            attempt.note(node_id, error)
+        return None
+
+    async def _confirm(self, first_node: int, outcome: Outcome, detail: Detail) -> Outcome:
+        """A proven refusal is about one copy of the envelope, and a lying node may have made that copy.
+
+        Return the outcome of a copy that was executed, if any node shows one; raise `Rejected` once f+1
+        nodes show a refused one. Nodes that never executed the block in question do not count.
+        """
+        agreed = {first_node}
+        rotation = self._nodes.rotation()
+        while len(agreed) < self._replicas.weak_quorum:
+            node_id = await rotation.next()
+            if node_id in agreed:
+                continue
+            try:
+                other = await self._ask(node_id, "receipt", outcome.envelope_digest, detail)
+            except (LinkLost, _Unanswered, InputError):
+                continue
+            if not other.is_refused_copy:
+                return other
+            agreed.add(node_id)
+        raise Rejected(outcome.code, outcome, "the envelope")
+
+    async def _ask(
+        self, node_id: int, method: str, envelope_digest: bytes, detail: Detail, data: bytes | None = None
+    ) -> Outcome:
+        """Ask one node, and check what it answers. Raises `LinkLost` only if nothing was sent."""
+        link = await self._nodes.link(node_id)
+        params: list[Any] = [envelope_digest if data is None else data, detail.value]
+        with trio.move_on_after(ATTEMPT_SECONDS):
+            try:
+                raw = await link.call(method, params)
+                outcome = self._receipts.verify(RECEIPTS.from_fields(Receipt, raw), envelope_digest, detail)
+            except ProtocolError as error:
+                self._nodes.distrust(node_id, f"node {node_id} gave a bad receipt: {error}")
+                raise _Unanswered(f"node {node_id} gave a bad receipt: {error}") from error
+            except LinkLost as error:
+                raise _Unanswered(str(error)) from error
+            self._nodes.served(node_id)
+            return outcome
+        raise _Unanswered(f"node {node_id} did not answer within {ATTEMPT_SECONDS} s")
+
+
+class _Attempt:
+    """What is known about one submission so far."""
+
+    def __init__(self, nodes: int, weak_quorum: int) -> None:
+        self.was_sent = False  # to a node that may have passed it on
+        self.last = "no node was tried"
+        self._nodes = nodes
+        self._weak_quorum = weak_quorum
+        self._opinions: dict[int, InputError] = {}
+
+    def note(self, node_id: int, error: InputError) -> None:
+        """A node refused. Raises `Refused` when that settles it."""
+        self.last = f"node {node_id}: {error}"
+        self._opinions[node_id] = error
+        if self.was_sent:
+            return  # another node may have passed it on: only a receipt settles it now
+        alike = [item for item in self._opinions.values() if item.code == error.code]
+        needed = self._nodes if error.code in _BUSY else self._weak_quorum
+        if len(alike) >= needed or len(self._opinions) == self._nodes:
+            self.raise_refusal()
+
+    def raise_refusal(self) -> None:
+        """Raise the newest refusal, if there is one."""
+        if self._opinions:
+            error = list(self._opinions.values())[-1]
+            raise Refused(error.code, error.message) from error
