@@ -19,6 +19,7 @@ class Disk:
     def __init__(self) -> None:
         self.votes: dict[bytes, bytes] = {}
         self.blocks: dict[int, CommitCert] = {}
+        self.listed: set[bytes] = set()  # batches that stand in a stored block; looked up, never iterated
         self.batches: dict[bytes, bytes] = {}
         self.commits = 0
 
@@ -49,6 +50,7 @@ class Disk:
                             self.batches[name] = pool[name]
                 case StoreBlock(cert):
                     self.blocks[cert.block.seq] = cert
+                    self.listed.update(cert.block.batches)
         ensure(
             len(self.votes) <= VOTE_LOG_MAX, f"{len(self.votes)} keys in the vote log; at most {VOTE_LOG_MAX}"
         )

@@ -1,6 +1,7 @@
 """Draws faults while the fault phase lasts: crashes, pauses, clogs and partitions of every shape."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Protocol
 
@@ -17,9 +18,9 @@ class Victim(Protocol):
     @property
     def up(self) -> bool: ...
 
-    def start(self) -> None: ...
-
     def crash(self) -> None: ...
+
+    def doom(self, kill: Callable[[], None]) -> None: ...
 
     def pause(self, duration_us: int) -> None: ...
 
@@ -35,6 +36,7 @@ class Nemesis:
         network: Network,
         victims: Sequence[Victim],
         get_primary: Callable[[], int],
+        restart: Callable[[int], None],
         say: Callable[[str], None],
     ) -> None:
         self.counters: dict[str, int] = {}
@@ -44,6 +46,7 @@ class Nemesis:
         self._network = network
         self._victims = victims
         self._get_primary = get_primary
+        self._restart_node = restart
         self._say = say
         self._active = True
         self._plan(options.crash_gap_us, self._crash)
@@ -78,14 +81,20 @@ class Nemesis:
     def _crash(self) -> None:
         victims = list(self._victims) if self._rng.random() < 0.1 else [self._victim()]
         for victim in victims:
+            if self._rng.random() < 0.5:
+                victim.doom(partial(self._kill, victim))
+            else:
+                self._kill(victim)
+
+    def _kill(self, victim: Victim) -> None:
+        if self._active:
             self._say(f"crash {victim.id}")
             victim.crash()
             self._scheduler.after(self._duration(self._options.down_us), self._restart, victim)
 
     def _restart(self, victim: Victim) -> None:
-        if self._active and not victim.up:
-            self._say(f"restart {victim.id}")
-            victim.start()
+        if self._active:
+            self._restart_node(victim.id)
 
     def _pause(self) -> None:
         self._victim().pause(self._duration(self._options.pause_us))

@@ -16,19 +16,27 @@ from consensus.simulator.scheduler import Scheduler
 HISTORY_MAX = 64  # messages remembered on each link for replays
 
 Deliver = Callable[[int, int, Message], None]
+Connect = Callable[[int, int], None]
 
 
 class Network:
     """Directed links between addresses 0..count−1, all with the same options."""
 
     def __init__(
-        self, scheduler: Scheduler, rng: Random, options: NetworkOptions, count: int, deliver: Deliver
+        self,
+        scheduler: Scheduler,
+        rng: Random,
+        options: NetworkOptions,
+        count: int,
+        deliver: Deliver,
+        connected: Connect,
     ) -> None:
         self.options = options
         self.counters: dict[str, int] = {}
         self._scheduler = scheduler
         self._rng = rng
         self._deliver = deliver
+        self._connected = connected
         self._count = count
         self._cut: set[tuple[int, int]] = set()
         self._clogged_until: dict[tuple[int, int], int] = {}
@@ -112,11 +120,28 @@ class Network:
 
     def heal_cuts(self) -> None:
         """Rejoin all partitions; delays and losses stay."""
+        links = sorted({(min(link), max(link)) for link in self._cut})
         self._cut.clear()
+        for a, b in links:
+            self._connect(a, b)
+
+    def connect(self, address: int) -> None:
+        """`address` came up: its links to all others do, too, unless they are cut."""
+        for other in range(self._count):
+            if other != address:
+                self._connect(address, other)
+
+    def _connect(self, a: int, b: int) -> None:
+        """Both ends notice a new link after a round trip."""
+        if not self._cut.isdisjoint(((a, b), (b, a))):
+            return
+        delay_us = 2 * self.options.delay_us
+        self._scheduler.after(delay_us, self._connected, a, b)
+        self._scheduler.after(delay_us, self._connected, b, a)
 
     def heal(self) -> None:
         """Rejoin everything, and lose, repeat or hold back nothing from now on."""
-        self._cut.clear()
+        self.heal_cuts()
         self._clogged_until.clear()
         self.options = replace(
             self.options,

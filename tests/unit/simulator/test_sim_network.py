@@ -17,11 +17,15 @@ class Wire:
     def __init__(self, options: NetworkOptions, seed: int = 1) -> None:
         self.scheduler = Scheduler()
         self.arrived: list[tuple[int, int, int, int]] = []
-        self.network = Network(self.scheduler, Random(seed), options, 3, self._note)
+        self.connected: list[tuple[int, int]] = []
+        self.network = Network(self.scheduler, Random(seed), options, 3, self._note, self._link)
 
     def _note(self, sender: int, to: int, message: Message) -> None:
         assert isinstance(message, FetchBlocks)
         self.arrived.append((self.scheduler.now_us, sender, to, message.first))
+
+    def _link(self, address: int, peer: int) -> None:
+        self.connected.append((address, peer))
 
     def send(self, count: int, sender: int = 0, to: int = 1) -> None:
         for number in range(1, count + 1):
@@ -89,6 +93,7 @@ def test_a_cut_loses_one_direction_or_both_until_healed(symmetric: bool) -> None
     wire.network.heal_cuts()
     wire.send(1, 0, 1)
     wire.drain()
+    assert sorted(wire.connected) == [(0, 1), (0, 2), (1, 0), (2, 0)]
     assert (0, 1) in {(sender, to) for _, sender, to, _ in wire.arrived}
 
 

@@ -15,7 +15,7 @@ from consensus.simulator.scheduler import Scheduler
 
 
 def test_callbacks_run_by_time_and_then_in_order_of_scheduling() -> None:
-    scheduler, seen = Scheduler(), []
+    scheduler, seen = Scheduler(), list[str]()
     for name, time_us in (("late", 20), ("first", 10), ("second", 10)):
         scheduler.at(time_us, seen.append, name)
     scheduler.run_until(10)

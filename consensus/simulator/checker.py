@@ -1,0 +1,388 @@
+"""Watches every honest node and raises `SafetyViolation` the moment a rule is broken.
+
+It trusts nothing a replica says of itself: it recounts quorums, checks signatures and remembers
+every vote across crashes. What the rules are and where they come from stands with each method.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from consensus.durable import (
+    ACCEPTED,
+    CHECKPOINT,
+    NEW_VIEW,
+    PREPARED,
+    STABLE,
+    VIEW,
+    VIEW_CHANGE,
+    seq_key,
+)
+from consensus.effects import Effect, StoreBlock
+from consensus.messages import (
+    CODEC,
+    Attest,
+    Block,
+    CheckpointCert,
+    Commit,
+    CommitCert,
+    Complain,
+    Message,
+    NewView,
+    Prepare,
+    PreparedCert,
+    PrePrepare,
+    Status,
+    ViewChange,
+    Vote,
+    signing_digest,
+)
+from consensus.primitives.crypto import Verifier
+from consensus.primitives.errors import InvariantViolation, SignatureError
+from consensus.quorum import ReplicaSet
+from consensus.simulator.node import SimNode
+
+
+class SafetyViolation(InvariantViolation):
+    """A replica broke a rule that no fault within the model excuses."""
+
+
+class LivenessViolation(InvariantViolation):
+    """A healed cluster did not finish its work in time."""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What is agreed at one seq, and the lowest view in which a certificate was seen."""
+
+    view: int
+    digest: bytes
+
+
+class Checker:
+    """Safety rules over all honest nodes of one run."""
+
+    def __init__(self, replicas: ReplicaSet, verifier: Verifier) -> None:
+        self.committed: dict[int, Committed] = {}
+        self.counters: dict[str, int] = {}
+        self._replicas = replicas
+        self._verifier = verifier
+        self._quorum = -(-(replicas.n + (replicas.n - 1) // 3 + 1) // 2)  # ⌈(n+f+1)/2⌉, counted on its own
+        self._decoded: dict[bytes, object] = {}
+        self._votes: dict[tuple[int, str, int, int], bytes] = {}
+        self._accepted: dict[int, dict[tuple[int, bytes], int]] = {}
+        self._prepared: dict[tuple[int, int], bytes] = {}
+        self._commits: dict[int, dict[int, int]] = {}
+        self._left: dict[int, int] = {}
+        self._roots: dict[int, bytes] = {}
+        self._marks: dict[int, tuple[int, ...]] = {}
+        self._genuine: dict[int, object] = {}
+
+    # What a node does
+
+    def on_restart(self, node: SimNode) -> None:
+        """What it replayed has the roots of before; a forgotten vote shows when it votes again."""
+        self._note("restarts")
+        self._marks[node.id] = ()
+        for result in node.replayed:
+            self._check_root(node, result.seq, result.journal_root)
+
+    def on_turn(self, node: SimNode, effects: Sequence[Effect]) -> None:
+        """View, commit and execution marks only ever grow while a replica is up."""
+        replica = node.replica
+        marks = (replica.view, replica.committed, replica.executed, replica.stable_seq)
+        before = self._marks[node.id]
+        if before and any(now < then for now, then in zip(marks, before, strict=True)):
+            self._fail(node, f"(view, committed, executed, stable) went from {before} to {marks}")
+        self._marks[node.id] = marks
+        for effect in effects:
+            if isinstance(effect, StoreBlock):
+                self._check_stored(node, effect.cert)
+
+    def on_durable(self, node: SimNode, effects: Sequence[Effect]) -> None:
+        """What became durable is checked where it was asked for; only counted here."""
+        self._note("commits_to_disk")
+
+    def on_execute(self, node: SimNode, block: Block, journal_root: bytes) -> None:
+        """Only what is committed and durable runs, and equal heights have equal roots."""
+        stored = node.disk.blocks.get(block.seq)
+        if stored is None or stored.block.digest != block.digest:
+            self._fail(node, f"executed block {block.seq}, which it did not store as committed")
+        self._check_root(node, block.seq, journal_root)
+
+    def _check_root(self, node: SimNode, seq: int, root: bytes) -> None:
+        known = self._roots.setdefault(seq, root)
+        if known != root:
+            self._fail(
+                node, f"comes to another root at height {seq}: {root.hex()[:8]}, others {known.hex()[:8]}"
+            )
+
+    def on_send(self, node: SimNode, message: Message) -> None:
+        """Check what leaves an honest node. Messages of others that it passes on are not its votes."""
+        match message:
+            case PrePrepare(block=block):
+                self._on_preprepare(node, message)
+                self._check_accepted(node, message.view, block.seq, block.digest)
+            case Prepare(replica=replica) if replica == node.id:
+                self._on_prepare(node, message)
+            case Commit(replica=replica) if replica == node.id:
+                self._on_commit(node, message)
+            case CommitCert():
+                self._check_commit_cert(node, message)
+            case Attest(replica=replica) if replica == node.id:
+                self._on_attest(node, message)
+            case CheckpointCert():
+                self._check_checkpoint(node, message)
+            case Complain(replica=replica) if replica == node.id:
+                self._note("complaints")
+                self._check_not_left(node, message.view)
+            case ViewChange(replica=replica) if replica == node.id:
+                self._on_view_change(node, message)
+            case NewView(replica=replica) if replica == node.id:
+                self._on_new_view(node, message)
+            case Status(stable=stable):
+                self._check_checkpoint(node, stable)
+            case _:
+                pass
+
+    # Votes
+
+    def _on_preprepare(self, node: SimNode, message: PrePrepare) -> None:
+        block = message.block
+        if self._replicas.primary(message.view) != node.id:
+            return
+        self._vote(node, "pre-prepare", message.view, block.seq, block.digest)
+        self._verify(node, node.id, message.signature, "pre-prepare", message.view, block.seq, block.digest)
+        self._accept(node, message.view, block.seq, block.digest)
+
+    def _on_prepare(self, node: SimNode, message: Prepare) -> None:
+        self._vote(node, "prepare", message.view, message.seq, message.digest)
+        self._verify(node, node.id, message.signature, "prepare", message.view, message.seq, message.digest)
+        self._accept(node, message.view, message.seq, message.digest)
+        self._check_accepted(node, message.view, message.seq, message.digest)
+
+    def _on_commit(self, node: SimNode, message: Commit) -> None:
+        """A commit says "prepared": no second digest may be prepared at the same place."""
+        view, seq = message.view, message.seq
+        self._vote(node, "commit", view, seq, message.digest)
+        self._verify(node, node.id, message.signature, "commit", view, seq, message.digest)
+        self._accept(node, view, seq, message.digest)
+        self._check_prepared_entry(node, view, seq, message.digest)
+        self._check_prepared(node, view, seq, message.digest)
+        sent = self._commits.setdefault(node.id, {})
+        sent[seq] = max(view, sent.get(seq, 0))
+
+    def _on_attest(self, node: SimNode, message: Attest) -> None:
+        """An attestation is replayable: block, certificate and payloads are durable by then."""
+        kind = "checkpoint" if message.state_root else "attest"
+        self._vote(node, "attest", 0, message.seq, message.result_digest)
+        self._verify(node, node.id, message.signature, kind, 0, message.seq, message.result_digest)
+        if message.seq not in node.disk.blocks:
+            self._fail(node, f"attested block {message.seq} before it was durable")
+        if self._roots.get(message.seq) != message.journal_root:
+            self._fail(node, f"attested block {message.seq} with a root that nobody computed")
+        self._check_payloads(node, node.disk.blocks[message.seq].block)
+        if message.state_root and message.seq > self._durable_low(node):
+            entry = self._entry(node, seq_key(CHECKPOINT, message.seq))
+            if not isinstance(entry, Attest) or entry.result_digest != message.result_digest:
+                self._fail(node, f"sends a checkpoint at {message.seq} that is not in its vote log")
+
+    def _on_view_change(self, node: SimNode, message: ViewChange) -> None:
+        """It carries every lock this replica ever took above its proven low mark."""
+        self._note("view_changes_sent")
+        self._vote(node, "view-change", message.view, 0, message.body_digest)
+        self._verify(node, node.id, message.signature, "view-change", message.view, 0, message.body_digest)
+        self._check_view_entry(node, VIEW_CHANGE, message.view, message.body_digest)
+        self._check_not_left(node, message.view)
+        self._left[node.id] = message.view
+        self._check_checkpoint(node, message.stable)
+        held = {}
+        for cert in message.prepared:
+            held[cert.proposal.block.seq] = cert.proposal.view
+            self._check_prepared_cert(node, cert)
+        for seq, view in self._commits.get(node.id, {}).items():
+            if seq > message.low and held.get(seq, -1) < view:
+                self._fail(node, f"view change to {message.view} hides what it prepared at ({view}, {seq})")
+
+    def _on_new_view(self, node: SimNode, message: NewView) -> None:
+        """A new view keeps every committed block above its base at its place."""
+        self._note("new_views_sent")
+        self._vote(node, "new-view", message.view, 0, message.body_digest)
+        self._check_view_entry(node, NEW_VIEW, message.view, message.body_digest)
+        if len({change.replica for change in message.view_changes}) < self._replicas.n - self._replicas.f:
+            self._fail(node, f"new view {message.view} stands on too few view changes")
+        base = max(change.low for change in message.view_changes)
+        proposed = {}
+        for proposal in message.proposals:
+            self._on_preprepare(node, proposal)
+            proposed[proposal.block.seq] = proposal.block
+            if not proposal.block.batches:
+                self._note("nulls_proposed")
+        for seq, committed in self.committed.items():
+            if seq <= base or committed.view >= message.view:
+                continue
+            if seq not in proposed or proposed[seq].digest != committed.digest:
+                self._fail(
+                    node, f"new view {message.view} loses block {seq} committed in view {committed.view}"
+                )
+
+    def _vote(self, node: SimNode, kind: str, view: int, seq: int, value: bytes) -> None:
+        """One replica signs one value for one place, ever, whatever crashed in between."""
+        before = self._votes.setdefault((node.id, kind, view, seq), value)
+        if before != value:
+            self._fail(node, f"two {kind} votes at (view {view}, seq {seq})")
+
+    def _accept(self, node: SimNode, view: int, seq: int, name: bytes) -> None:
+        """Whoever votes is still in that view and respects what earlier views committed."""
+        self._check_not_left(node, view)
+        self._accepted.setdefault(seq, {}).setdefault((view, name), node.id)
+        committed = self.committed.get(seq)
+        if committed and view > committed.view and name != committed.digest:
+            self._fail(
+                node, f"votes in view {view} for another block {seq} than committed in {committed.view}"
+            )
+
+    def _check_not_left(self, node: SimNode, view: int) -> None:
+        if view < self._left.get(node.id, 0):
+            self._fail(node, f"acts in view {view} though it left for {self._left[node.id]}")
+
+    # What must be durable before a vote leaves. An entry may be gone for a reason that protects as
+    # well: a stable checkpoint above it, or a later view, became durable in the same turn.
+
+    def _check_accepted(self, node: SimNode, view: int, seq: int, name: bytes) -> None:
+        """Before a pre-prepare or prepare: the proposal and its payloads."""
+        if seq <= self._durable_low(node):
+            return
+        entry = self._entry(node, seq_key(ACCEPTED, seq))
+        if not isinstance(entry, PrePrepare) or entry.view < view:
+            self._fail(node, f"sends a vote at (view {view}, seq {seq}) that is not in its vote log")
+        elif entry.view == view:
+            if entry.block.digest != name:
+                self._fail(node, f"sends a vote at (view {view}, seq {seq}), another one is in its vote log")
+            self._check_payloads(node, entry.block)
+
+    def _check_prepared_entry(self, node: SimNode, view: int, seq: int, name: bytes) -> None:
+        """Before a commit: the prepared certificate."""
+        if seq <= self._durable_low(node):
+            return
+        entry = self._entry(node, seq_key(PREPARED, seq))
+        if not isinstance(entry, PreparedCert) or entry.proposal.view < view:
+            self._fail(node, f"sends a commit at (view {view}, seq {seq}) without a durable certificate")
+        elif entry.proposal.view == view and entry.proposal.block.digest != name:
+            self._fail(
+                node, f"sends a commit at (view {view}, seq {seq}), its certificate is for another block"
+            )
+
+    def _check_view_entry(self, node: SimNode, key: bytes, view: int, body_digest: bytes) -> None:
+        """Before a view change or new view: that very message, and the view."""
+        durable_view = int.from_bytes(node.disk.votes.get(VIEW, b"")[:8], "big")
+        if durable_view > view:
+            return
+        entry = self._entry(node, key)
+        if (
+            durable_view < view
+            or not isinstance(entry, ViewChange | NewView)
+            or entry.view != view
+            or entry.body_digest != body_digest
+        ):
+            self._fail(node, f"sends a {key.decode()} for view {view} that is not in its vote log")
+
+    def _check_payloads(self, node: SimNode, block: Block) -> None:
+        if any(batch not in node.disk.batches for batch in block.batches):
+            self._fail(node, f"votes for block {block.seq} whose payloads it does not hold durably")
+
+    def _durable_low(self, node: SimNode) -> int:
+        entry = self._entry(node, STABLE)
+        return entry.seq if isinstance(entry, CheckpointCert) else 0
+
+    def _entry(self, node: SimNode, key: bytes) -> object:
+        """The decoded entry of a vote log; equal bytes are decoded once."""
+        value = node.disk.votes.get(key)
+        if value is None:
+            return None
+        entry = self._decoded.get(value)
+        if entry is None:
+            entry = self._decoded[value] = CODEC.decode(value)
+        return entry
+
+    # Certificates, counted independently
+
+    def _check_stored(self, node: SimNode, cert: CommitCert) -> None:
+        """One digest is committed at each seq, and nobody votes for another from then on."""
+        self._check_commit_cert(node, cert)
+        seq, view, name = cert.block.seq, cert.view, cert.block.digest
+        known = self.committed.get(seq)
+        if known is None:
+            self._note("committed")
+            if not cert.block.batches:
+                self._note("nulls_committed")
+        elif known.digest != name:
+            self._fail(node, f"committed another block {seq} than others")
+        lowest = min(view, known.view) if known else view
+        self.committed[seq] = Committed(lowest, name)
+        if known is None or lowest < known.view:
+            for (voted_view, voted), voter in self._accepted.get(seq, {}).items():
+                if voted_view > lowest and voted != name:
+                    self._fail(
+                        node,
+                        f"block {seq} committed in view {lowest}, but {voter} voted against in {voted_view}",
+                    )
+
+    def _check_commit_cert(self, node: SimNode, cert: CommitCert) -> None:
+        if self._is_known(cert):
+            return
+        block = cert.block
+        self._check_votes(node, cert.commits, self._quorum, "commit", cert.view, block.seq, block.digest)
+
+    def _check_checkpoint(self, node: SimNode, cert: CheckpointCert | None) -> None:
+        if cert is None or self._is_known(cert):
+            return
+        result = Attest(cert.seq, cert.block_digest, cert.journal_root, cert.state_root, 0, b"").result_digest
+        self._check_votes(node, cert.votes, self._quorum, "checkpoint", 0, cert.seq, result)
+
+    def _check_prepared_cert(self, node: SimNode, cert: PreparedCert) -> None:
+        if self._is_known(cert):
+            return
+        view, block = cert.proposal.view, cert.proposal.block
+        primary = self._replicas.primary(view)
+        self._verify(node, primary, cert.proposal.signature, "pre-prepare", view, block.seq, block.digest)
+        backups = tuple(vote for vote in cert.prepares if vote.replica != primary)
+        self._check_votes(node, backups, self._quorum - 1, "prepare", view, block.seq, block.digest)
+        self._check_prepared(node, view, block.seq, block.digest)
+
+    def _check_prepared(self, node: SimNode, view: int, seq: int, name: bytes) -> None:
+        if self._prepared.setdefault((view, seq), name) != name:
+            self._fail(node, f"two blocks are prepared at (view {view}, seq {seq})")
+
+    def _check_votes(
+        self, node: SimNode, votes: Sequence[Vote], needed: int, kind: str, view: int, seq: int, body: bytes
+    ) -> None:
+        if len({vote.replica for vote in votes}) < needed:
+            self._fail(node, f"{kind} certificate at (view {view}, seq {seq}) has too few votes")
+        for vote in votes:
+            self._verify(node, vote.replica, vote.signature, kind, view, seq, body)
+
+    def _verify(
+        self, node: SimNode, signer: int, signature: bytes, kind: str, view: int, seq: int, body: bytes
+    ) -> None:
+        replicas = self._replicas
+        message = signing_digest(replicas.chain_id, replicas.epoch, kind, view, seq, body)
+        try:
+            self._verifier.verify(replicas.keys[signer], message, signature)
+        except SignatureError:
+            self._fail(
+                node, f"sends a {kind} of {signer} at (view {view}, seq {seq}) that {signer} never signed"
+            )
+
+    def _is_known(self, cert: object) -> bool:
+        """Whether this very object passed before; keeps it alive, so that its identity stays its own."""
+        if self._genuine.get(id(cert)) is cert:
+            return True
+        self._genuine[id(cert)] = cert
+        return False
+
+    def _note(self, what: str) -> None:
+        name = f"checker.{what}"
+        self.counters[name] = self.counters.get(name, 0) + 1
+
+    def _fail(self, node: SimNode, what: str) -> None:
+        raise SafetyViolation(f"replica {node.id} {what}")

@@ -1,0 +1,164 @@
+"""Named scenarios: one story each, over a few seeds. The seed in a test's name replays it."""
+
+from dataclasses import replace
+
+import pytest
+
+from consensus.simulator.cluster import Cluster, check_agreement
+from consensus.simulator.options import NetworkOptions, SimOptions
+from consensus.simulator.scheduler import SECOND_US
+
+SEEDS = range(5)
+CALM = SimOptions()
+
+
+def test_a_calm_cluster_needs_no_view_change() -> None:
+    cluster = Cluster(n=4, seed=1)
+    for _ in range(30):
+        cluster.submit()
+        cluster.run_for(20_000)
+    cluster.run_until_quiet()
+    check_agreement(cluster)
+    assert cluster.view() == 0
+    assert cluster.counters()["checker.committed"] >= 10
+
+
+def test_an_idle_cluster_makes_no_blocks() -> None:
+    cluster = Cluster(n=4, seed=1)
+    cluster.run_for(30 * SECOND_US)
+    assert all(node.app.height == 0 for node in cluster.honest)
+    assert cluster.view() == 0
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_cluster_too_small_for_faults_still_works(n: int) -> None:
+    cluster = Cluster(n=n, seed=1)
+    cluster.submit(batches=5)
+    cluster.run_until_quiet()
+    check_agreement(cluster)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_cut_off_primary_loses_no_committed_batch(seed: int) -> None:
+    """The primary is replaced and all replicas share one history."""
+    cluster = Cluster(n=4, seed=seed)
+    cluster.submit(batches=20)
+    cluster.run_for(3_000)
+    primary = cluster.primary()
+    cluster.isolate(primary)
+    cluster.run_until_quiet(among=[node for node in range(4) if node != primary])
+    assert cluster.view() > 0
+    cluster.heal()
+    cluster.run_until_quiet()
+    check_agreement(cluster)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_killed_primary_comes_back_and_catches_up(seed: int) -> None:
+    cluster = Cluster(n=4, seed=seed)
+    cluster.submit(batches=10)
+    cluster.run_for(2_500)
+    dead = cluster.primary()
+    cluster.crash(dead)
+    for _ in range(60):
+        cluster.submit()
+        cluster.run_for(30_000)
+    cluster.retry()
+    cluster.run_until_quiet()
+    cluster.restart(dead)
+    cluster.run_until_quiet()
+    check_agreement(cluster)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_power_failure_of_all_replicas_forgets_nothing(seed: int) -> None:
+    """All crash at once, in the middle of everything, again and again."""
+    cluster = Cluster(n=4, seed=seed)
+    cluster.retry()
+    for round_number in range(5):
+        cluster.submit(batches=4)
+        cluster.run_for(1_000 + 700 * round_number)
+        for node in range(4):
+            cluster.crash(node)
+        cluster.run_for(50_000)
+        for node in range(4):
+            cluster.restart(node)
+    cluster.run_until_quiet()
+    check_agreement(cluster)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_replica_cut_off_for_long_catches_up_without_a_view_change(seed: int) -> None:
+    """Alone, it may complain as much as it likes; it cannot wedge itself or the others."""
+    cluster = Cluster(n=4, seed=seed)
+    cluster.isolate(3)
+    for _ in range(100):
+        cluster.submit(to=0)
+        cluster.run_for(20_000)
+    cluster.run_until_quiet(among=[0, 1, 2])
+    cluster.run_for(5 * SECOND_US)
+    cluster.heal()
+    cluster.run_until_quiet()
+    check_agreement(cluster)
+    assert cluster.view() == 0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_even_split_stops_and_resumes(seed: int) -> None:
+    """Neither half has a quorum: nothing commits, and after healing everything does."""
+    cluster = Cluster(n=4, seed=seed)
+    cluster.network.cut([0, 1], [2, 3])
+    cluster.submit(batches=8)
+    cluster.run_for(10 * SECOND_US)
+    assert not cluster.checker.committed
+    cluster.heal()
+    cluster.retry()
+    cluster.run_until_quiet()
+    check_agreement(cluster)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_primary_that_hears_but_is_not_heard_is_replaced(seed: int) -> None:
+    cluster = Cluster(n=4, seed=seed)
+    cluster.network.cut([0], [1, 2, 3], symmetric=False)
+    cluster.submit(batches=8, to=2)
+    cluster.run_until_quiet(among=[1, 2, 3])
+    assert cluster.view() > 0
+    cluster.heal()
+    cluster.run_until_quiet()
+    check_agreement(cluster)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "strategy", ["silent", "equivocate", "twins", "mutate", "replay", "forge", "withhold", "amnesia"]
+)
+def test_one_liar_among_four_neither_forks_nor_stops_the_rest(seed: int, strategy: str) -> None:
+    options = replace(CALM, strategies=(strategy,))
+    cluster = Cluster(n=4, seed=seed, options=options)
+    cluster.retry()
+    for _ in range(20):
+        cluster.submit()
+        cluster.run_for(50_000)
+    cluster.run_until_quiet()
+    check_agreement(cluster)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_very_lossy_network_still_gets_there_once_healed(seed: int) -> None:
+    lossy = NetworkOptions(loss_rate=0.3, duplicate_rate=0.5, tail_rate=0.05, replay_rate=0.1)
+    cluster = Cluster(n=4, seed=seed, options=replace(CALM, network=lossy))
+    cluster.retry()
+    cluster.submit(batches=20)
+    cluster.run_for(5 * SECOND_US)
+    cluster.heal()
+    cluster.run_until_quiet()
+    check_agreement(cluster)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
+    from consensus.simulator.cluster import run
+
+    first, again, other = run(11), run(11), run(12)
+    assert first.fingerprint == again.fingerprint and first.counters == again.counters
+    assert first.fingerprint != other.fingerprint
