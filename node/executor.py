@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import trio
 
+from consensus.effects import Executed
 from consensus.messages import Attest, Block
 from consensus.primitives.errors import StorageError, ensure
 from engine.journal import BlockResult
@@ -40,6 +41,11 @@ class ExecutedBlock:
     block: Block
     result: BlockResult
     state_root: bytes
+
+    @property
+    def event(self) -> Executed:
+        """What the replica is told."""
+        return Executed(self.block.seq, self.block.digest, self.result.journal_root, self.state_root)
 
 
 @dataclass(frozen=True)

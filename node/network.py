@@ -246,9 +246,16 @@ def _read_validator(raw: Any, source: str, index: int) -> Validator:
         id=require(raw, "id", int, source, section),
         consensus_key=_read_hex(text("consensus_key"), f"{section}.consensus_key", source),
         tls_certificate=certificate,
-        peer_address=parse_address(text("peer_address"), f"{section}.peer_address"),
-        client_address=parse_address(text("client_address"), f"{section}.client_address"),
+        peer_address=_read_address(text("peer_address"), f"{section}.peer_address", source),
+        client_address=_read_address(text("client_address"), f"{section}.client_address", source),
     )
+
+
+def _read_address(text: str, key: str, source: str) -> Address:
+    try:
+        return parse_address(text, key)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
 
 
 def _render_validator(validator: Validator) -> str:

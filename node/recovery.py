@@ -1,9 +1,10 @@
 """From what is on disk to a running state: newest snapshot, then the blocks committed after it."""
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from consensus.effects import BatchReady
+from consensus.effects import BatchReady, Executed
 from consensus.primitives.errors import ProtocolError, StorageError
 from engine.batch import decode_batch
 from engine.genesis import Genesis
@@ -11,8 +12,8 @@ from engine.machine import Machine
 from node.executor import ExecutedBlock, apply_block
 from node.history import History
 from node.ledger import Ledger
+from node.network import Rules
 from node.records import history_block
-from node.services import VerdictCache
 from node.signatures import count_operations
 from node.snapshots import Snapshots
 
@@ -23,17 +24,21 @@ HISTORY_BLOCKS = 64  # replayed blocks in one transaction of the history
 
 @dataclass(frozen=True)
 class Recovered:
-    """What a node starts from. `executed` may lie below `committed` where a payload is missing."""
+    """What a node starts from. `executed` may lie below `committed` where a payload is missing.
+
+    `results` are those of the snapshot and of the newest blocks run again, so that the replica can
+    attest them anew.
+    """
 
     machine: Machine
     committed: int
     executed: int
-    replayed: int
+    results: tuple[Executed, ...]
 
 
 def recover(
     genesis: Genesis,
-    checkpoint_interval: int,
+    rules: Rules,
     ledger: Ledger,
     snapshots: Snapshots,
     history: History,
@@ -43,13 +48,14 @@ def recover(
     machine = _restore(genesis, snapshots, history.height())
     start = machine.height
     committed = ledger.committed_after(start)
-    verdicts = VerdictCache()
+    results = deque(_snapshot_result(snapshots, machine), maxlen=rules.window)
     waiting: list[ExecutedBlock] = []
     for cert in ledger.blocks(start + 1, committed):
         if not all(ledger.has_batches(cert.block.batches)):
             break
         payloads = [None] * len(cert.block.batches)
-        executed = apply_block(machine, cert.block, payloads, ledger, verdicts, checkpoint_interval)
+        executed = apply_block(machine, cert.block, payloads, ledger, None, rules.checkpoint_interval)
+        results.append(executed.event)
         if cert.block.seq > history.height():
             waiting.append(executed)
         if len(waiting) >= HISTORY_BLOCKS:
@@ -57,7 +63,7 @@ def recover(
         if (cert.block.seq - start) % REPORT_BLOCKS == 0:
             report("replaying blocks", cert.block.seq - start, committed - start)
     _flush(history, waiting)
-    return Recovered(machine, committed, machine.height, machine.height - start)
+    return Recovered(machine, committed, machine.height, tuple(results))
 
 
 def ready_batches(ledger: Ledger, committed: int, window: int, replica: int) -> list[BatchReady]:
@@ -90,6 +96,14 @@ def _restore(genesis: Genesis, snapshots: Snapshots, history_height: int) -> Mac
             f"{snapshots.path} describes height {meta.height}, its pages {machine.height}: {REPLAY}"
         )
     return machine
+
+
+def _snapshot_result(snapshots: Snapshots, machine: Machine) -> list[Executed]:
+    """The checkpoint that the machine was restored from, if it was."""
+    meta = snapshots.meta()
+    if meta is None or meta.height != machine.height:
+        return []
+    return [Executed(meta.height, meta.block_digest, meta.journal_root, meta.state_root)]
 
 
 def _flush(history: History, blocks: list[ExecutedBlock]) -> None:

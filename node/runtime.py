@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import trio
-from consensus.replica import Replica
 
 from consensus.certificates import list_signatures
 from consensus.effects import (
@@ -26,7 +25,6 @@ from consensus.effects import (
     Effect,
     Event,
     Execute,
-    Executed,
     Received,
     Send,
     SendBatches,
@@ -47,6 +45,7 @@ from consensus.messages import (
     batch_digest,
 )
 from consensus.primitives.errors import InputError, InvariantViolation, LedgerError, StorageError
+from consensus.replica import Replica
 from engine.machine import Machine
 from node.answers import Answers
 from node.config import Home
@@ -66,6 +65,7 @@ from node.votes import ProofCollector, RememberingVerifier, check_ahead
 from node.wire import Refused, frame
 
 T = TypeVar("T")
+EVIDENCE_MAX = 64  # files
 CERTIFICATES = (CommitCert, CheckpointCert, ViewChange, NewView)
 
 
@@ -207,7 +207,7 @@ class Node:
         """Our executor finished a block."""
         block, result = executed.block, executed.result
         self._parts.recent.add(executed)
-        self._inbox.put(Executed(block.seq, block.digest, result.journal_root, executed.state_root))
+        self._inbox.put(executed.event)
         self._parts.proofs.on_executed(block, result, executed.state_root)
 
     def on_proven(self, block: ProvenBlock) -> None:
@@ -291,9 +291,8 @@ class Node:
                 self._nursery.start_soon(self._parts.answers.send_batches, to, digests)
             case SendBlocks(to, first, last):
                 self._nursery.start_soon(self._parts.answers.send_blocks, to, first, last)
-            case Blame(replica=replica, reason=reason):
-                self._parts.metrics.blamed.labels(str(replica), reason).inc()
-                self._parts.log.warning("replica blamed", replica=replica, reason=reason)
+            case Blame():
+                self._blame(effect)
             case Diverged():
                 self._diverge(effect)
 
@@ -324,6 +323,17 @@ class Node:
         evidence = {"seq": effect.seq, "ours": effect.ours.hex(), "theirs": effect.theirs.hex()}
         path.write_text(json.dumps(evidence, indent=2) + "\n", "utf-8")
         self._halt(f"block {effect.seq} gave another result than f+1 validators attest; see {path}")
+
+    def _blame(self, effect: Blame) -> None:
+        """Count it; two contradicting signed messages are kept, since they convict their signer anywhere."""
+        self._parts.metrics.blamed.labels(str(effect.replica), effect.reason).inc()
+        self._parts.log.warning("replica blamed", replica=effect.replica, reason=effect.reason)
+        folder = self._parts.home.data / "evidence"
+        if effect.evidence and (not folder.exists() or len(list(folder.iterdir())) < EVIDENCE_MAX):
+            folder.mkdir(exist_ok=True)
+            lines = [CODEC.encode(message).hex() for message in effect.evidence]
+            name = f"replica{effect.replica}-{batch_digest(lines[0].encode()).hex()[:16]}"
+            (folder / name).write_text("\n".join(lines) + "\n", "ascii")
 
     def _note_view(self) -> None:
         self._view = self._replica.view

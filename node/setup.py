@@ -1,7 +1,7 @@
 """Make the directories of a whole network, or the keys of one node, on one machine."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,14 +34,15 @@ def create_network(
     peer_port: int = 7000,
     client_port: int = 7100,
     metrics_port: int | None = 7200,
+    ports: Sequence[tuple[int, int]] = (),
     rules: Rules | None = None,
     capacity: Capacity | None = None,
     adjust: Callable[[Config], Config] = lambda config: config,
 ) -> NetworkHomes:
     """Write n node homes, `network.toml` and `admin.seed` under `out`, which must be empty or new.
 
-    Node i listens on peer_port + i and client_port + i of `host` (or of host[i]); `adjust` may change
-    each node's config before it is written.
+    Node i listens on peer_port + i and client_port + i of `host` (or of host[i]), or on the (peer, client)
+    pair ports[i] if given; `adjust` may change each node's config before it is written.
     """
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty and keys are never overwritten: choose a new directory")
@@ -49,16 +50,11 @@ def create_network(
     if len(hosts) != n:
         raise ConfigError(f"{len(hosts)} hosts were given for {n} nodes: give one, or one for each node")
     homes = network_homes(out, n)
-    validators = []
-    for index, home in enumerate(homes.nodes):
-        validators.append(
-            create_node_keys(
-                home,
-                index,
-                Address(hosts[index], peer_port + index),
-                Address(hosts[index], client_port + index),
-            )
-        )
+    pairs = ports or [(peer_port + index, client_port + index) for index in range(n)]
+    validators = [
+        create_node_keys(home, index, Address(hosts[index], peer), Address(hosts[index], client))
+        for index, (home, (peer, client)) in enumerate(zip(homes.nodes, pairs, strict=True))
+    ]
     write_seed(homes.admin_seed, new_seed())
     admin = load_signer(homes.admin_seed).public_key
     network = Network(name, tuple(validators), (admin,), rules or Rules(), capacity or Capacity())

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import trio
-from consensus.replica import Replica, ReplicaConfig
 
+from consensus.effects import Connected
 from consensus.primitives.crypto import Ed25519Verifier
+from consensus.replica import Replica, ReplicaConfig
 from node.answers import Answers
 from node.config import Config, Home, load_config
 from node.executor import Executor
@@ -69,7 +70,7 @@ async def run_node(
             report(f"node {config.node.id} of chain {network.chain_id.hex()[:16]}: preparing the engine")
             await trio.to_thread.run_sync(warm_kernels, report)
             recovered = await trio.to_thread.run_sync(partial(_recover, network, stores, report))
-            log.info("recovered", committed=recovered.committed, replayed=recovered.replayed)
+            log.info("recovered", committed=recovered.committed, executed=recovered.executed)
             async with trio.open_nursery() as nursery:
                 if handle_signals:
                     await nursery.start(_stop_on_signal, nursery.cancel_scope, report)
@@ -139,6 +140,7 @@ def build_node(
     pool = PayloadPool(config.peers.pool_bytes)
     verifier = RememberingVerifier(Ed25519Verifier())
     threads = trio.CapacityLimiter(config.node.worker_threads)
+    inbox = Inbox(peers)
     # The parts below report to the node, and the node needs them: `late` ties the knot.
     late: list[Node] = []
     replica = Replica(
@@ -150,6 +152,7 @@ def build_node(
         stores.ledger.votes(),
         recovered.committed,
         recovered.executed,
+        recovered.results,
     )
     executor = Executor(
         recovered.machine,
@@ -171,10 +174,10 @@ def build_node(
         replica_id,
         config.peers,
         lambda peer, frames: late[0].deliver(peer, frames),
+        lambda peer: inbox.put(Connected(peer)),
         metrics,
         log,
     )
-    inbox = Inbox(peers)
     intake = PayloadIntake(
         peers,
         pool,
@@ -226,7 +229,7 @@ def replica_config(config: Config, network: Network) -> ReplicaConfig:
 def _recover(network: Network, stores: Stores, report: Report) -> Recovered:
     return recover(
         network.genesis,
-        network.rules.checkpoint_interval,
+        network.rules,
         stores.ledger,
         stores.snapshots,
         stores.history,

@@ -37,11 +37,12 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER
 _LINK_ERRORS = (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError, OSError)
 
 Deliver = Callable[[int, list[bytes]], Awaitable[None]]
+OnConnect = Callable[[int], None]
 
 
 class Transport:
     """All links of one validator. `deliver(peer, frames)` is awaited for what arrives; while it waits,
-    that peer's link is not read."""
+    that peer's link is not read. `on_connect(peer)` is called when a link comes up."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Transport:
         replica: int,
         settings: PeerSettings,
         deliver: Deliver,
+        on_connect: OnConnect,
         metrics: Metrics,
         log: Log,
     ) -> None:
@@ -57,6 +59,7 @@ class Transport:
         self._replica = replica
         self._settings = settings
         self._deliver = deliver
+        self._on_connect = on_connect
         self._metrics = metrics
         self._log = log
         self._server_context = peer_context(home, network, server_side=True)
@@ -193,6 +196,7 @@ class Transport:
         self._links[peer] = link
         self._metrics.peers.set(len(self._links))
         self._log.info("peer connected", peer=peer)
+        self._on_connect(peer)
         try:
             await link.run(lambda frames: self._deliver(peer, frames), self._metrics)
         except ProtocolError as error:
