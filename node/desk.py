@@ -5,7 +5,7 @@ or from admission when an envelope goes no further. Receipts are built in one ta
 so that a large block does not hold up the loop.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,8 +18,6 @@ from node.receipts import RECEIPTS, build_receipt
 from node.services import ProvenBlock, Services
 from node.wire import Detail, Refused, encode_error, encode_result
 
-RECENT_RECORDS_MAX = 1 << 18  # journal lines of proven blocks kept in memory, for quick second answers
-RECENT_BLOCKS_MAX = 256
 RECEIPTS_A_TURN = 32
 TRY_AGAIN_SECONDS = 2.0  # an envelope sent again so much later goes through admission again
 
@@ -61,7 +59,6 @@ class Desk:
         self._waiting: dict[bytes, _Waiting] = {}
         self._work: deque[ProvenBlock | _Lookup] = deque()
         self._has_work = trio.Event()
-        self._recent = _RecentBlocks()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -93,15 +90,11 @@ class Desk:
         if entry is not None:
             entry.waiters.append(_Waiter(asker, request_id, detail))
             return
-        waiter = _Waiter(asker, request_id, detail)
-        place = self._recent.find(envelope_digest)
-        if place is not None:
-            self._answer(waiter, *place)
-            return
         found = await self._services.find_envelope(envelope_digest)
         if found is None:
             message = "this node executed no such envelope: ask others, or send it again before it expires"
             raise InputError(Refused.NOT_FOUND, message)
+        waiter = _Waiter(asker, request_id, detail)
         self._answer(waiter, await self._load(found[0]), found[1])
 
     # -- what admission says ---------------------------------------------------------------------
@@ -139,19 +132,24 @@ class Desk:
         self._has_work.set()
 
     async def _answer_block(self, block: ProvenBlock) -> None:
-        self._recent.add(block)
+        codes = block.result.journal["code"]
         built = 0
         for envelope_digest, record_index, *_ in block.result.envelopes:
-            entry = self._waiting.pop(envelope_digest, None)
-            if entry is None:
+            if envelope_digest not in self._waiting:
                 continue
-            # A refused copy is no news to somebody whose envelope was executed a moment ago.
-            place = self._recent.find(envelope_digest) or (block, record_index)
-            for waiter in entry.waiters:
-                self._answer(waiter, *place)
+            if codes[record_index] != Code.OK:
+                await self._answer_refused_copy(envelope_digest, block.height, record_index)
+                continue
+            for waiter in self._waiting.pop(envelope_digest).waiters:
+                self._answer(waiter, block, record_index)
                 built += 1
                 if built % RECEIPTS_A_TURN == 0:
                     await trio.lowlevel.checkpoint()
+
+    async def _answer_refused_copy(self, envelope_digest: bytes, height: int, record_index: int) -> None:
+        """A refused copy is no news to somebody whose envelope was executed a moment ago."""
+        place = await self._services.find_envelope(envelope_digest) or (height, record_index)
+        await self._answer_lookup(_Lookup(envelope_digest, *place))
 
     async def _answer_lookup(self, lookup: _Lookup) -> None:
         entry = self._waiting.pop(lookup.digest, None)
@@ -167,7 +165,7 @@ class Desk:
             self._answer(waiter, block, lookup.record_index)
 
     async def _load(self, height: int) -> ProvenBlock:
-        block = self._recent.block(height) or await self._services.load_block(height)
+        block = await self._services.load_block(height)
         if block is None:
             raise InputError(
                 Refused.NOT_PROVEN,
@@ -178,42 +176,6 @@ class Desk:
     def _answer(self, waiter: _Waiter, block: ProvenBlock, record_index: int) -> None:
         receipt = build_receipt(block, record_index, waiter.detail)
         waiter.asker.reply(waiter.request_id, encode_result(waiter.request_id, RECEIPTS.to_fields(receipt)))
-
-
-class _RecentBlocks:
-    """The last proven blocks, so that whoever asks again at once need not wait for the history."""
-
-    def __init__(self) -> None:
-        self._blocks: OrderedDict[int, ProvenBlock] = OrderedDict()
-        self._places: dict[bytes, tuple[int, int]] = {}
-        self._records = 0
-
-    def add(self, block: ProvenBlock) -> None:
-        self._blocks[block.height] = block
-        self._records += len(block.result.journal)
-        codes = block.result.journal["code"]
-        for envelope_digest, record_index, *_ in block.result.envelopes:
-            if codes[record_index] == Code.OK:
-                self._places[envelope_digest] = (block.height, record_index)
-        while len(self._blocks) > RECENT_BLOCKS_MAX or (
-            self._records > RECENT_RECORDS_MAX and len(self._blocks) > 1
-        ):
-            self._drop_oldest()
-
-    def block(self, height: int) -> ProvenBlock | None:
-        return self._blocks.get(height)
-
-    def find(self, envelope_digest: bytes) -> tuple[ProvenBlock, int] | None:
-        """The block and record index of an envelope that was executed; refused copies are not kept."""
-        place = self._places.get(envelope_digest)
-        return None if place is None else (self._blocks[place[0]], place[1])
-
-    def _drop_oldest(self) -> None:
-        height, block = self._blocks.popitem(last=False)
-        self._records -= len(block.result.journal)
-        for envelope_digest, *_ in block.result.envelopes:
-            if self._places.get(envelope_digest, (0, 0))[0] == height:
-                del self._places[envelope_digest]
 
 
 def _refuse(waiter: _Waiter, error: InputError) -> None:
