@@ -1,0 +1,17 @@
+"""The operator's side: the `kontor` command line.
+
+    cli.py      the parser, how errors become one line and an exit status, commands from elsewhere
+    nodes.py    init, start, keys
+    status.py   status: what running nodes say about themselves
+    checks.py   test: format, lint, types and tests
+
+Read `cli.py` first. This package reaches running nodes only through `node.client`, as any client
+does. Packages to its right add their commands through the entry-point group `kontor.commands`: an
+installed plugin needs no change here.
+
+Decisions
+
+2026-11-24. A command imports what it needs when it runs, not when it registers. `kontor --help`
+then answers in a tenth of a second, although some commands pull in numba; the price is imports
+inside functions.
+"""

@@ -1,0 +1,86 @@
+"""Where a replay must wait, so that every way of cutting it into blocks gives the same fills.
+
+Inside one block, cancels and reductions of orders that rest when the block starts run before
+everything else. A replay that sends operations back to back cannot know where blocks begin, so such
+a cancel may run before any earlier operation since the last fence. A fence in front of the
+cancel forbids that, at the price of a round trip; so it is put only where the outcome would change:
+
+1. the order was hit or replaced, or refused a second order of its id, since the last fence: cancelled
+   early, it would not have been;
+2. the order helped to refuse a post-only order since the last fence, and all others that refused it
+   are being cancelled since then as well: cancelled early, they would have let it in;
+3. an order id is used again since the last fence: the later cancel could meet the earlier order.
+
+Everything else commutes: a cancel of an order that nobody met changes no fill and no refusal.
+"""
+
+from dataclasses import dataclass
+
+from engine.records import Op, Side
+from testnet.book_model import Outcome, Resting
+
+
+@dataclass
+class _Refusal:
+    """A post-only order that was refused since the last fence."""
+
+    price: int
+    position: int
+    blockers_left: int
+
+
+class FencePlanner:
+    """Fed every operation in order with what it did; collects fences."""
+
+    def __init__(self) -> None:
+        self.fences: list[int] = []
+        self._forget()
+
+    def before(self, position: int, op: int, key: int, resting: Resting | None, removes: bool) -> None:
+        """Decide whether the operation at `position` needs a fence.
+
+        `resting` is the order that `key` names now; `removes` says whether a cancel or reduction takes
+        it off the book.
+        """
+        if op == Op.NEW:
+            if key in self._named:
+                self._fence(position)
+            if resting:
+                self._touched.add(key)  # refused as a duplicate, unless the order were cancelled early
+        elif op in (Op.CANCEL, Op.REDUCE) and (
+            key in self._touched or (resting and removes and self._lets_refused_in(resting))
+        ):
+            self._fence(position)
+
+    def after(self, position: int, op: int, key: int, side: Side, price: int, outcome: Outcome) -> None:
+        """Note what the operation at `position` did. `price` is its own."""
+        self._named.add(key)
+        if op == Op.NEW and outcome.accepted:
+            self._entered[key] = position
+        self._touched.update(maker for maker, _, _ in outcome.fills)
+        if op == Op.REPLACE:
+            self._touched.add(key)
+        if outcome.refused_by:
+            self._refusals[side].append(_Refusal(price, position, outcome.refused_by))
+
+    def _lets_refused_in(self, order: Resting) -> bool:
+        """Take a removed order away from every refusal it took part in; say whether one is left bare."""
+        entered = self._entered.get(order.key, -1)
+        bare = False
+        for refusal in self._refusals[1 - order.side]:
+            crossed = refusal.price <= order.price if order.side == Side.BUY else refusal.price >= order.price
+            if crossed and refusal.position > entered:
+                refusal.blockers_left -= 1
+                bare = bare or refusal.blockers_left == 0
+        return bare
+
+    def _fence(self, position: int) -> None:
+        if position > 0:
+            self.fences.append(position)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._named: set[int] = set()
+        self._touched: set[int] = set()
+        self._entered: dict[int, int] = {}  # since the last fence; those before it count as −1
+        self._refusals: tuple[list[_Refusal], list[_Refusal]] = ([], [])  # by the refused order's side
