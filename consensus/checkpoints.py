@@ -32,7 +32,8 @@ class Checkpoints:
         self._tallies: dict[int, Tally] = {}
         self._announced = 0
         for attest in state.votes.checkpoints.values():
-            self._keep_own(attest)
+            if attest.seq <= state.executed:
+                self._keep_own(attest)
 
     def restore(self, replayed: Sequence[Executed]) -> None:
         """After a restart: attest again what the node replayed, and what was attested of checkpoints."""
