@@ -18,7 +18,14 @@ CHAIN_ID = digest("tests.chain")
 NEVER = 2**62
 START_MS = 1_700_000_000_000
 SMALL = Capacity(
-    accounts=4096, assets=64, balances=1 << 16, markets=64, levels=1 << 20, orders=1 << 16, keys=8192, grants=8192
+    accounts=4096,
+    assets=64,
+    balances=1 << 16,
+    markets=64,
+    levels=1 << 20,
+    orders=1 << 16,
+    keys=8192,
+    grants=8192,
 )
 
 
