@@ -182,7 +182,7 @@ def render_network(network: Network) -> str:
         f"admin_keys = [\n{keys},\n]\n",
         render_settings(network.rules, "rules"),
         render_settings(network.capacity, "capacity"),
-        *[_render_validator(validator) for validator in network.validators],
+        *[render_validator(validator) for validator in network.validators],
     ]
     return "\n".join(parts)
 
@@ -258,7 +258,8 @@ def _read_address(text: str, key: str, source: str) -> Address:
         raise ConfigError(f"{source}: {error}") from error
 
 
-def _render_validator(validator: Validator) -> str:
+def render_validator(validator: Validator) -> str:
+    """The text of one validator's entry."""
     return (
         "[[validators]]\n"
         f"id = {validator.id}\n"
