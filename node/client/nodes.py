@@ -43,6 +43,8 @@ class Nodes:
         """The link to a node, dialled if there is none. Raises `LinkLost`, at once while a node that failed
         rests, and `InputError` if the node says that we do not fit (another chain, another version)."""
         slot = self._slots[node_id]
+        if slot.link is not None and slot.link.is_open:
+            return slot.link  # without the lock, which hands over to one task a turn
         async with slot.lock:
             if slot.link is not None and slot.link.is_open:
                 return slot.link
