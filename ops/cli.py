@@ -1,0 +1,89 @@
+"""`kontor`: one command line for operators, tests and local networks.
+
+A command is a function from parsed arguments to an exit status, set as the parser's default `run`.
+Core commands stand in this package; others come through the entry-point group `kontor.commands`,
+each a function `register(subparsers)`.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points, version
+from typing import TYPE_CHECKING, TypeAlias
+
+from consensus.primitives.errors import ConfigError, InputError, LedgerError
+from ops import checks, nodes, status
+
+if TYPE_CHECKING:
+    Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+GROUP = "kontor.commands"
+EXIT_FAILED = 1
+EXIT_USAGE = 2  # the user must change something: argparse's own status for bad arguments
+EXIT_INTERRUPTED = 130
+
+DESCRIPTION = """\
+Kontor is a Byzantine-fault-tolerant replicated exchange ledger. This command runs nodes, asks them
+how they are, and starts whole local networks.
+
+  kontor testnet up                 four nodes, live order flow, one view; Ctrl-C stops them
+  kontor testnet run --json         the same, bounded and checked
+  kontor init --home DIR …          a home for one node of a real network
+  kontor start --home DIR           run it
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status. Errors we raise ourselves become one line."""
+    parser = build_parser()
+    args, extra = parser.parse_known_args(argv)
+    if extra and not getattr(args, "takes_extra", False):
+        parser.error(f"unknown arguments: {' '.join(extra)}")
+    args.extra = extra
+    try:
+        return int(args.run(args))
+    except (ConfigError, InputError) as error:
+        return _say(error, EXIT_USAGE)
+    except LedgerError as error:
+        return _say(error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output left. With stdout pointing nowhere, the flush at exit stays quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except OSError as error:
+        return _say(error, EXIT_FAILED)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line, with the commands of installed plugins."""
+    parser = argparse.ArgumentParser(
+        prog="kontor",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"kontor {version('kontor')}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    nodes.register(subparsers)
+    status.register(subparsers)
+    checks.register(subparsers)
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        try:
+            register = point.load()
+        except Exception as error:  # a broken plugin must not keep an operator from `kontor status`
+            print(f"kontor: the commands of '{point.name}' are not available: {error!r}", file=sys.stderr)
+            continue
+        register(subparsers)
+    return parser
+
+
+def _say(error: Exception, code: int) -> int:
+    print(f"kontor: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

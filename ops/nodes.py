@@ -1,0 +1,140 @@
+"""`kontor init`, `kontor start`, `kontor keys`: one node of a network."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from consensus.primitives.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ops.cli import Subparsers
+
+INIT_HELP = """\
+Makes the home of one node: a consensus key, a TLS key with its certificate, and config.toml. Keys are
+never overwritten. It prints the node's entry for network.toml, which holds nothing secret: whoever
+sets up the network collects the entries of all validators into one network.toml, and every node
+puts that file into its home. For a network on this machine, or files for several hosts at once, use
+`kontor testnet init`.
+
+With --join, the finished network.toml is copied into the home, and checked against the keys there.
+"""
+
+START_HELP = """\
+Runs the node whose home is DIR until SIGTERM or Ctrl-C. The first start after an installation
+compiles the engine's kernels, which takes up to a minute; later starts load them. The log is DIR/node.log
+unless config.toml says otherwise. After a crash or a power cut, start it again: it recovers from
+its ledger, and never signs two different votes.
+"""
+
+NEW_HELP = """\
+Makes an Ed25519 key: the secret seed goes to FILE, readable by you alone and never overwritten; the
+public key is printed. Name it in network.toml under admin_keys to run the venue, or give it to the
+venue to have an account opened.
+"""
+
+
+def register(subparsers: "Subparsers") -> None:
+    """Add the commands of one node."""
+    init = _add(subparsers, "init", "make the home of one node", INIT_HELP)
+    init.add_argument("--home", type=Path, required=True, metavar="DIR", help="the node's directory")
+    init.add_argument("--id", type=int, default=0, metavar="N", help="the validator's id (default 0)")
+    init.add_argument(
+        "--peer", default="127.0.0.1:7000", metavar="HOST:PORT", help="where validators connect"
+    )
+    init.add_argument("--client", default="127.0.0.1:7100", metavar="HOST:PORT", help="where clients connect")
+    init.add_argument("--join", type=Path, metavar="FILE", help="the network.toml of a finished network")
+    init.set_defaults(run=init_node)
+
+    start = _add(subparsers, "start", "run a node", START_HELP)
+    start.add_argument("--home", type=Path, required=True, metavar="DIR", help="the node's directory")
+    start.set_defaults(run=start_node)
+
+    keys = _add(
+        subparsers, "keys", "show a node's public keys", "Shows what others may know of a node's keys."
+    )
+    actions = keys.add_subparsers(title="actions", metavar="ACTION", required=True)
+    show = _add(
+        actions, "show", "print the public keys", "Prints public keys only; no secret leaves the home."
+    )
+    show.add_argument("--home", type=Path, required=True, metavar="DIR", help="the node's directory")
+    show.set_defaults(run=show_keys)
+    new = _add(actions, "new", "make a key for a client or an admin", NEW_HELP)
+    new.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the secret seed goes")
+    new.set_defaults(run=new_key)
+
+
+def init_node(args: argparse.Namespace) -> int:
+    """Make keys and config, or add the network file to a home that has them."""
+    from node.config import Config, Home, NodeSettings, load_config, write_config
+    from node.network import load_network, parse_address, render_validator
+    from node.setup import check_node_identity, create_node_keys, write_network
+
+    home = Home(args.home)
+    if args.join is not None:
+        network = load_network(args.join)
+        check_node_identity(home, network, load_config(home.config).node.id)
+        write_network(home.network, network)
+        print(f"{home.network} written: run `kontor start --home {home.root}`")
+        return 0
+    if home.config.exists():
+        raise ConfigError(f"{home.config} exists: edit it, or choose another --home")
+    peer, client = parse_address(args.peer, "--peer"), parse_address(args.client, "--client")
+    config = Config(node=NodeSettings(id=args.id))
+    validator = create_node_keys(home, args.id, peer, client)
+    write_config(home.config, config)
+    print(f"# The entry of node {args.id} for network.toml\n{render_validator(validator)}", end="")
+    print(f"{home.root} is ready; add the network with --join network.toml", file=sys.stderr)
+    return 0
+
+
+def start_node(args: argparse.Namespace) -> int:
+    """Run a node in the foreground."""
+    from functools import partial
+
+    import trio
+
+    from node.start import run_node
+
+    trio.run(partial(run_node, args.home, report=_report, handle_signals=True))
+    return 0
+
+
+def show_keys(args: argparse.Namespace) -> int:
+    """Print the public halves of a node's keys."""
+    from consensus.primitives.crypto import digest
+    from node.config import Home, load_config
+    from node.keys import load_certificate, load_signer
+    from node.network import load_network
+
+    home = Home(args.home)
+    certificate = load_certificate(home.tls_certificate)
+    print(f"node id          {load_config(home.config).node.id}")
+    print(f"consensus key    {load_signer(home.consensus_seed).public_key.hex()}")
+    print(f"tls certificate  {digest('kontor.certificate', certificate).hex()} (digest)")
+    if home.network.exists():
+        print(f"chain id         {load_network(home.network).chain_id.hex()}")
+    return 0
+
+
+def new_key(args: argparse.Namespace) -> int:
+    """Write a new secret seed; print its public key."""
+    from node.keys import load_signer, new_seed, write_seed
+
+    write_seed(args.out, new_seed())
+    print(load_signer(args.out).public_key.hex())
+    return 0
+
+
+def _report(line: str) -> None:
+    print(line, flush=True)
+
+
+def _add(subparsers: "Subparsers", name: str, help: str, description: str) -> argparse.ArgumentParser:
+    return subparsers.add_parser(
+        name,
+        help=help,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )

@@ -1,0 +1,143 @@
+"""`kontor status`: where every node of a network stands, as the nodes themselves say."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from consensus.primitives.errors import ConfigError, InputError, LedgerError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from node.network import Network
+    from node.views import StatusView
+    from ops.cli import Subparsers
+
+ASK_SECONDS = 3.0
+
+HELP = """\
+Asks every node of a network where it stands and prints a table, or JSON. FILE is any node's
+network.toml; by default that of the local network which `kontor testnet up` runs. Nothing secret is
+needed. Exit status 0: all nodes answered and none has halted; 1: some did not.
+"""
+EXPLANATION = (
+    "height: blocks executed here; proven: up to here f+1 nodes attest the same result;"
+    " roots: first 16 digits, state at the checkpoint in brackets"
+)
+
+
+def register(subparsers: "Subparsers") -> None:
+    """Add `kontor status`."""
+    parser = subparsers.add_parser(
+        "status",
+        help="where the nodes of a network stand",
+        description=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--network", type=Path, metavar="FILE", help="the network file")
+    place.add_argument("--home", type=Path, metavar="DIR", help="a node's home: its network file is used")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=show_status)
+
+
+def show_status(args: argparse.Namespace) -> int:
+    """Ask, print, judge."""
+    import trio
+
+    from node.network import load_network
+
+    network = load_network(_network_file(args))
+    answers = trio.run(ask_all, network)
+    if args.json:
+        print(json.dumps({str(node): to_json(answer) for node, answer in answers.items()}, indent=2))
+    else:
+        from rich.console import Console
+
+        Console().print(status_table(network.name, answers))
+    return 0 if all(not isinstance(item, str) and not item.halted for item in answers.values()) else 1
+
+
+async def ask_all(network: "Network") -> "dict[int, StatusView | str]":
+    """What each node says of itself; a string says why one did not answer."""
+    import trio
+
+    from consensus.primitives.crypto import Ed25519Signer
+    from node.client import open_client
+    from node.keys import new_seed
+
+    answers: dict[int, StatusView | str] = {}
+    # Queries are not signed, so any key does.
+    async with open_client(network, Ed25519Signer(new_seed())) as client:
+
+        async def ask(node: int) -> None:
+            answers[node] = "no answer"
+            with trio.move_on_after(ASK_SECONDS):
+                try:
+                    answers[node] = await client.status(node)
+                except (LedgerError, InputError) as error:
+                    answers[node] = str(error)
+
+        async with trio.open_nursery() as nursery:
+            for validator in network.validators:
+                nursery.start_soon(ask, validator.id)
+    return dict(sorted(answers.items()))
+
+
+def to_json(answer: "StatusView | str") -> dict[str, Any]:
+    """One node's answer as plain values."""
+    if isinstance(answer, str):
+        return {"error": answer}
+    fields = asdict(answer)
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in fields.items()}
+
+
+def status_table(name: str, answers: "dict[int, StatusView | str]") -> "Table":
+    """A table of what nodes said."""
+    from rich.table import Table
+
+    columns = (
+        "node",
+        "view",
+        "height",
+        "proven",
+        "orders",
+        "fills",
+        "peers",
+        "journal root",
+        "state root",
+        "state",
+    )
+    table = Table(title=f"network {name}", caption=EXPLANATION)
+    for column in columns:
+        table.add_column(
+            column, justify="left" if column in ("journal root", "state root", "state") else "right"
+        )
+    for node, answer in answers.items():
+        if isinstance(answer, str):
+            table.add_row(str(node), *[""] * (len(columns) - 2), f"[red]{answer}[/red]")
+            continue
+        numbers = (answer.view, answer.executed, answer.proven, answer.orders, answer.fills)
+        table.add_row(
+            str(node),
+            *(f"{number:,}" for number in numbers),
+            str(answer.peers_connected),
+            answer.journal_root.hex()[:16],
+            f"{answer.state_root.hex()[:16]} [{answer.state_root_height:,}]".replace("[", r"\["),
+            f"[red]halted: {answer.halted}[/red]" if answer.halted else "[green]voting[/green]",
+        )
+    return table
+
+
+def _network_file(args: argparse.Namespace) -> Path:
+    if args.network is not None:
+        return Path(args.network)
+    if args.home is not None:
+        return Path(args.home) / "network.toml"
+    local = Path(".kontor") / "testnet" / "network.toml"
+    if not local.exists():
+        raise ConfigError(f"there is no local network at {local}: name one with --network FILE or --home DIR")
+    return local
