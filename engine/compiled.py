@@ -4,9 +4,13 @@ numba keys a cached kernel by the file it stands in, not by the files of the ker
 rule one file further down would then run in its old form, and differently on each node. So the
 cache folder is named after a digest of all sources with kernels: any edit starts a new one.
 
+Kernels are compiled without numba's reference counts (`_nrt=False`): they allocate nothing and only
+write arrays they were given, which their caller keeps alive. With counts, every column access of
+every inlined rule is an atomic pair, and matching runs six times slower.
+
 `kernel` marks an entry point, `inlined` one rule of a kernel: LLVM merges it into its caller, so
 that splitting the rulebook into small functions costs nothing at run time. Division by zero gives 0
-in compiled code (`error_model="numpy"`); no kernel divides by anything that may be zero.
+in compiled code (`error_model="numpy", _nrt=False`); no kernel divides by anything that may be zero.
 """
 
 import os
@@ -22,7 +26,7 @@ _CONSTANTS = ("layout.py", "records.py")  # compiled into kernels, without holdi
 
 
 def _sources_digest() -> str:
-    digest = blake3.blake3(numba.__version__.encode())
+    digest = blake3.blake3(f"{numba.__version__} {numba.config.BOUNDSCHECK}".encode())
     for path in sorted(_ROOT.rglob("*.py")):
         name, source = path.relative_to(_ROOT).as_posix(), path.read_bytes()
         if b"engine.compiled" in source or name in _CONSTANTS:
@@ -39,8 +43,10 @@ def _choose_cache_folder() -> None:
 
 _choose_cache_folder()
 
-kernel: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
-inlined: Any = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+
+kernel: Any = numba.njit(**_OPTIONS)
+inlined: Any = numba.njit(**_OPTIONS, forceinline=True)
 
 
 def as_records(array: np.ndarray) -> np.ndarray:

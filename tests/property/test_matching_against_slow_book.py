@@ -145,11 +145,11 @@ def test_amounts_at_the_edge_of_int64_do_not_wrap():
 
 
 @pytest.mark.parametrize("setting", ["NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"])
-def test_interpreted_and_bounds_checked_kernels_agree_too(setting, tmp_path):
+def test_interpreted_and_bounds_checked_kernels_agree_too(setting):
     """The same properties in a process whose kernels run as plain Python, or check every index."""
     if os.environ.get("NUMBA_DISABLE_JIT") or os.environ.get("NUMBA_BOUNDSCHECK"):
         pytest.skip("already inside such a process")
-    env = {**os.environ, setting: "1", "KONTOR_EXAMPLES": "25", "NUMBA_CACHE_DIR": str(tmp_path)}
+    env = {**os.environ, setting: "1", "KONTOR_EXAMPLES": "25"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__))]
     done = subprocess.run(
         command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
