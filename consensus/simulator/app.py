@@ -12,9 +12,13 @@ from consensus.primitives.errors import ensure
 
 
 class ChainApp:
-    """State: height, block time, the chain's head, and the digests executed so far, in order."""
+    """State: height, block time, the chain's head, and the digests executed so far, in order.
 
-    def __init__(self, checkpoint_interval: int) -> None:
+    `owner` is the node it runs on; no result may depend on it.
+    """
+
+    def __init__(self, checkpoint_interval: int, owner: int = 0) -> None:
+        self.owner = owner
         self.height = 0
         self.time_ms = 0
         self.journal_root = ZERO_DIGEST

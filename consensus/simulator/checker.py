@@ -61,13 +61,15 @@ class Committed:
 class Checker:
     """Safety rules over all honest nodes of one run."""
 
-    def __init__(self, replicas: ReplicaSet, verifier: Verifier) -> None:
+    def __init__(self, replicas: ReplicaSet, verifier: Verifier, window: int) -> None:
+        self._vote_log_max = 4 * window + 8
         self.committed: dict[int, Committed] = {}
         self.counters: dict[str, int] = {}
         self._replicas = replicas
         self._verifier = verifier
         self._quorum = -(-(replicas.n + (replicas.n - 1) // 3 + 1) // 2)  # ⌈(n+f+1)/2⌉, counted on its own
         self._decoded: dict[bytes, object] = {}
+        self._digests: dict[tuple[str, int, int, bytes], bytes] = {}
         self._votes: dict[tuple[int, str, int, int], bytes] = {}
         self._accepted: dict[int, dict[tuple[int, bytes], int]] = {}
         self._prepared: dict[tuple[int, int], bytes] = {}
@@ -99,8 +101,13 @@ class Checker:
                 self._check_stored(node, effect.cert)
 
     def on_durable(self, node: SimNode, effects: Sequence[Effect]) -> None:
-        """What became durable is checked where it was asked for; only counted here."""
+        """A vote log stays small: four entries a place of the window, and a few of their own."""
         self._note("commits_to_disk")
+        if len(node.disk.votes) > self._vote_log_max:
+            self._fail(
+                node,
+                f"has {len(node.disk.votes)} entries in its vote log; at most {self._vote_log_max} are due",
+            )
 
     def on_execute(self, node: SimNode, block: Block, journal_root: bytes) -> None:
         """Only what is committed and durable runs, and equal heights have equal roots."""
@@ -364,10 +371,13 @@ class Checker:
     def _verify(
         self, node: SimNode, signer: int, signature: bytes, kind: str, view: int, seq: int, body: bytes
     ) -> None:
-        replicas = self._replicas
-        message = signing_digest(replicas.chain_id, replicas.epoch, kind, view, seq, body)
+        place = (kind, view, seq, body)
+        message = self._digests.get(place)
+        if message is None:
+            message = signing_digest(self._replicas.chain_id, self._replicas.epoch, kind, view, seq, body)
+            self._digests[place] = message
         try:
-            self._verifier.verify(replicas.keys[signer], message, signature)
+            self._verifier.verify(self._replicas.keys[signer], message, signature)
         except SignatureError:
             self._fail(
                 node, f"sends a {kind} of {signer} at (view {view}, seq {seq}) that {signer} never signed"

@@ -73,7 +73,7 @@ class Cluster:
         self.network = Network(
             self.scheduler, self.rng, self.options.network, n, self._deliver, self._connected
         )
-        self.checker = Checker(self.replicas, self.keyring)
+        self.checker = Checker(self.replicas, self.keyring, self.options.window)
         self.trace: list[str] = []
         self.fingerprint = 0
         self._traces = trace

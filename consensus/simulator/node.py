@@ -48,7 +48,7 @@ PAYLOAD_MAX = 1024
 PAYLOAD_MAGIC = b"sim1"
 EXECUTE_QUEUE_MAX = 512
 
-DURABLE = (Persist, Erase, StoreBatches, StoreBlock)
+DURABLE = frozenset((Persist, Erase, StoreBatches, StoreBlock))
 
 
 def make_payload(number: int, orders: int) -> bytes:
@@ -122,7 +122,7 @@ class SimNode:
         self._reset_memory()
 
     def _reset_memory(self) -> None:
-        self.app = ChainApp(self._interval)
+        self.app = ChainApp(self._interval, self.id)
         self.pool: dict[bytes, bytes] = {}
         self.replayed: list[Executed] = []
         self._inbox: list[Event] = []
@@ -258,9 +258,9 @@ class SimNode:
     # Turns
 
     def _schedule_turn(self) -> None:
-        if self._turn is None and not self._turn_scheduled and self._inbox:
+        if not self._turn_scheduled and self._turn is None and self._inbox:
             self._turn_scheduled = True
-            time_us = max(self._scheduler.now_us + self._rng.randint(5, 60), self._paused_until)
+            time_us = max(self._scheduler.now_us + 5 + int(self._rng.random() * 55), self._paused_until)
             self._scheduler.at(time_us, self._run_turn, self.incarnation)
 
     def _run_turn(self, incarnation: int) -> None:
@@ -280,7 +280,7 @@ class SimNode:
         self._commit(effects)
 
     def _commit(self, effects: list[Effect]) -> None:
-        if any(isinstance(effect, DURABLE) for effect in effects):
+        if not DURABLE.isdisjoint(map(type, effects)):
             self._turn = effects
             delay = int(self.timing.commit_us * (0.5 + self._rng.random()))
             if self._doom:

@@ -1,0 +1,409 @@
+"""Replicas with known bugs. The simulator must catch every one, or it guards nothing.
+
+Each mutant replaces a few methods while its runs last, and says which faults bring the bug to light.
+A test runs them all, and runs the same seeds unbroken, so that only the bug can be what was caught.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+from consensus import certificates, view_change
+from consensus.batches import Batches
+from consensus.catch_up import CatchUp
+from consensus.checkpoints import Checkpoints
+from consensus.durable import ACCEPTED, VIEW, VoteLog
+from consensus.effects import Effect, Erase, Persist
+from consensus.log import Slot, Tally
+from consensus.messages import Block, CheckpointCert, CommitCert, PreparedCert, PrePrepare, ViewChange, Vote
+from consensus.ordering import Ordering
+from consensus.pacemaker import Pacemaker
+from consensus.primitives.crypto import digest
+from consensus.quorum import ReplicaSet
+from consensus.simulator.app import ChainApp
+from consensus.simulator.cluster import SimResult, run
+from consensus.simulator.node import DURABLE, SimNode
+from consensus.simulator.options import FaultOptions, NetworkOptions, SimOptions, draw_options
+from consensus.state import ReplicaState
+
+SEEDS_MAX = 60  # a mutant that survives so many seeds has survived
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Replaces `owner.name` by `make(original)`."""
+
+    owner: Any
+    name: str
+    make: Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A bug: what is broken, how, and under which conditions it shows."""
+
+    name: str
+    breaks: str
+    patches: tuple[Patch, ...]
+    strategies: tuple[str, ...] = ()
+    n: int = 4
+    prepare: Callable[[SimOptions], SimOptions] = lambda options: options
+
+    def options(self, seed: int) -> SimOptions:
+        """Faults of this seed, with the liars that the bug needs."""
+        drawn = replace(draw_options(Random(seed), self.n), strategies=self.strategies, leave_dead=0)
+        return self.prepare(drawn)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Break every replica of this process for a while."""
+        with ExitStack() as stack:
+            for patch in self.patches:
+                original = patch.owner.__dict__[patch.name]
+                stack.callback(setattr, patch.owner, patch.name, original)
+                setattr(patch.owner, patch.name, patch.make(original))
+            yield
+
+    def run(self, seed: int) -> SimResult:
+        """One seed with the bug in place."""
+        with self.applied():
+            return run(seed, self.n, self.options(seed))
+
+
+def hunt(mutant: Mutant, seeds_max: int = SEEDS_MAX) -> SimResult | None:
+    """The first seed that catches the mutant, or None if it survives `seeds_max` of them."""
+    for seed in range(seeds_max):
+        result = mutant.run(seed)
+        if result.failure:
+            return result
+    return None
+
+
+# Conditions
+
+
+def _crashing(options: SimOptions) -> SimOptions:
+    """Frequent crashes and short downtimes."""
+    faults = replace(options.faults, crash_gap_us=300_000, down_us=50_000)
+    return replace(options, faults=faults, commit_us=2_000, batches=80)
+
+
+def _unstable(options: SimOptions) -> SimOptions:
+    """Partitions and short timeouts, so that views change often amid work."""
+    faults = replace(options.faults, partition_gap_us=300_000, partition_us=400_000)
+    return replace(
+        options,
+        faults=faults,
+        batches=80,
+        request_timeout_us=150_000,
+        view_timeout_us=150_000,
+        in_flight_max=8,
+    )
+
+
+def _dead_primary(options: SimOptions) -> SimOptions:
+    """Nothing but one replica that stays away."""
+    return replace(options, faults=FaultOptions(), network=NetworkOptions(), strategies=("silent",))
+
+
+def _lossy(options: SimOptions) -> SimOptions:
+    return replace(options, network=NetworkOptions(loss_rate=0.3), faults=FaultOptions())
+
+
+# Quorums and signatures
+
+
+def _quorum_less_one(original: Any) -> Any:
+    return property(lambda self: (self.n + self.f) // 2)
+
+
+def _quorum_2f_plus_1(original: Any) -> Any:
+    return property(lambda self: 2 * self.f + 1)
+
+
+def _count_all(original: Any) -> Any:
+    def count(self: Tally, name: bytes) -> int:
+        return sum(self._counts.values())
+
+    return count
+
+
+def _show_all(original: Any) -> Any:
+    def votes(self: Tally, name: bytes, needed: int) -> tuple[Vote, ...]:
+        return tuple(Vote(replica, self._votes[replica][1]) for replica in sorted(self._votes)[:needed])
+
+    return votes
+
+
+def _nothing(original: Any) -> Any:
+    def skip(*args: Any, **kwargs: Any) -> None:
+        return
+
+    return skip
+
+
+# Votes and the log
+
+
+def _without(prefix: bytes) -> Callable[[Any], Any]:
+    """The log never writes entries of this kind."""
+
+    def make(original: Any) -> Any:
+        def emit(self: ReplicaState, effect: Effect) -> None:
+            if not (isinstance(effect, Persist) and effect.key.startswith(prefix)):
+                original(self, effect)
+
+        return emit
+
+    return make
+
+
+def _without_erasing(original: Any) -> Any:
+    def emit(self: ReplicaState, effect: Effect) -> None:
+        if not isinstance(effect, Erase):
+            original(self, effect)
+
+    return emit
+
+
+def _forget_at_restart(prefix: bytes) -> Callable[[Any], Any]:
+    """The log is written but not read back."""
+
+    def make(original: Any) -> Any:
+        def restore(self: VoteLog, key: bytes, value: bytes) -> None:
+            if not key.startswith(prefix):
+                original(self, key, value)
+
+        return restore
+
+    return make
+
+
+def _accept_anything(original: Any) -> Any:
+    def accept(self: VoteLog, proposal: PrePrepare) -> None:
+        self.accepted.pop(proposal.block.seq, None)
+        original(self, proposal)
+
+    return accept
+
+
+def _take_second_proposal(original: Any) -> Any:
+    def on_pre_prepare(self: Ordering, sender: int, m: PrePrepare) -> None:
+        slot = self.slots.get(m.block.seq)
+        if slot is not None and slot.digest != m.block.digest and not slot.certified:
+            self.slots.pop(m.block.seq, None)
+        original(self, sender, m)
+
+    return on_pre_prepare
+
+
+def _release_first(original: Any) -> Any:
+    def commit(self: SimNode, effects: list[Effect]) -> None:
+        self._release(effects)
+        original(self, [effect for effect in effects if type(effect) in DURABLE])
+
+    return commit
+
+
+# Delivery
+
+
+def _deliver_prepared(original: Any) -> Any:
+    def prepare(self: Ordering, slot: Slot, cert: PreparedCert) -> None:
+        original(self, slot, cert)
+        commits = slot.commits.votes(cert.proposal.block.digest, 1)
+        if slot.seq > self._state.committed:
+            self._certify(CommitCert(cert.proposal.view, cert.proposal.block, commits))
+
+    return prepare
+
+
+def _prepare_without_payloads(original: Any) -> Any:
+    def want(self: Batches, block: Block, source: int) -> bool:
+        original(self, block, source)
+        return True
+
+    return want
+
+
+def _hash_order(original: Any) -> Any:
+    """Runs a block's batches in the order of a hash that differs between processes, as that of a set does."""
+
+    def apply(self: ChainApp, block: Block, payloads: list[bytes]) -> tuple[bytes, bytes]:
+        salt = bytes([self.owner])
+        return original(self, block, sorted(payloads, key=lambda payload: digest("hash", salt, payload)))
+
+    return apply
+
+
+# Views and checkpoints
+
+
+def _hide_prepared(original: Any) -> Any:
+    def leave(self: view_change.ViewChanges, view: int, complaints: Any) -> None:
+        kept, self._state.votes.prepared = self._state.votes.prepared, {}
+        original(self, view, complaints)
+        self._state.votes.prepared = kept
+
+    return leave
+
+
+def _forget_older_views(original: Any) -> Any:
+    """Keeps only certificates of the view just left: the bug of more than one published PBFT."""
+
+    def leave(self: view_change.ViewChanges, view: int, complaints: Any) -> None:
+        votes = self._state.votes
+        votes.prepared = {
+            seq: cert for seq, cert in votes.prepared.items() if cert.proposal.view == self._state.view
+        }
+        original(self, view, complaints)
+
+    return leave
+
+
+def _null_only(original: Any) -> Any:
+    """Fills every gap with a null block and looks at no certificate."""
+
+    def compute(changes: tuple[ViewChange, ...]) -> tuple[int, list[Block]]:
+        base, blocks = original(changes)
+        return base, [Block.null(block.seq) for block in blocks]
+
+    return compute
+
+
+def _believe_checkpoint(original: Any) -> Any:
+    def on_checkpoint_cert(self: Checkpoints, cert: CheckpointCert) -> None:
+        self.adopt(cert)
+
+    return on_checkpoint_cert
+
+
+MUTANTS = (
+    Mutant(
+        "quorum_off_by_one",
+        "one vote less than a quorum makes a certificate",
+        (Patch(ReplicaSet, "quorum", _quorum_less_one),),
+    ),
+    Mutant(
+        "quorum_2f_plus_1",
+        "2f+1 votes make a certificate of five replicas",
+        (Patch(ReplicaSet, "quorum", _quorum_2f_plus_1),),
+        n=5,
+    ),
+    Mutant(
+        "votes_of_any_digest",
+        "commits for different blocks are counted together",
+        (Patch(Tally, "count", _count_all), Patch(Tally, "votes", _show_all)),
+        ("equivocate",),
+    ),
+    Mutant(
+        "signatures_unchecked",
+        "every signature is believed",
+        (Patch(certificates.Authority, "check", _nothing),),
+        ("forge",),
+    ),
+    Mutant(
+        "vote_not_persisted",
+        "a proposal is voted for but not kept",
+        (Patch(ReplicaState, "emit", _without(ACCEPTED)),),
+    ),
+    Mutant(
+        "vote_forgotten_at_restart",
+        "what was voted for is not read back after a crash",
+        (Patch(VoteLog, "_restore", _forget_at_restart(ACCEPTED)),),
+        prepare=_crashing,
+    ),
+    Mutant(
+        "view_lowered_at_restart",
+        "a restarted replica is back in view 0",
+        (Patch(VoteLog, "_restore", _forget_at_restart(VIEW)),),
+        prepare=lambda options: _unstable(_crashing(options)),
+    ),
+    Mutant(
+        "sent_before_durable",
+        "messages leave before the commit they depend on",
+        (Patch(SimNode, "_commit", _release_first),),
+        prepare=_crashing,
+    ),
+    Mutant(
+        "never_erases",
+        "the vote log grows for ever",
+        (Patch(ReplicaState, "emit", _without_erasing),),
+        prepare=lambda options: replace(
+            options, batches=200, block_orders_max=8, window=4, checkpoint_interval=2
+        ),
+    ),
+    Mutant(
+        "second_proposal_accepted",
+        "a later pre-prepare for the same place replaces the first",
+        (
+            Patch(VoteLog, "accept", _accept_anything),
+            Patch(Ordering, "on_pre_prepare", _take_second_proposal),
+        ),
+        ("twins",),
+    ),
+    Mutant(
+        "executed_when_prepared",
+        "blocks run before a quorum committed them",
+        (Patch(Ordering, "_prepare", _deliver_prepared),),
+    ),
+    Mutant(
+        "prepared_without_payloads",
+        "votes for blocks whose payloads are not held",
+        (Patch(Batches, "want", _prepare_without_payloads),),
+        prepare=_lossy,
+    ),
+    Mutant(
+        "hash_order_execution",
+        "batches run in the order of a set",
+        (Patch(ChainApp, "apply", _hash_order),),
+    ),
+    Mutant(
+        "view_change_hides_prepared",
+        "a view change carries no prepared certificates",
+        (Patch(view_change.ViewChanges, "leave", _hide_prepared),),
+        prepare=_unstable,
+    ),
+    Mutant(
+        "view_change_forgets_older_views",
+        "a certificate is dropped when a later view did not repeat it",
+        (Patch(view_change.ViewChanges, "leave", _forget_older_views),),
+        prepare=_unstable,
+    ),
+    Mutant(
+        "new_view_unchecked",
+        "whatever the new primary proposes is taken",
+        (Patch(view_change, "check_new_view", _nothing),),
+        ("amnesia",),
+        prepare=_unstable,
+    ),
+    Mutant(
+        "new_view_of_nulls",
+        "everybody agrees to fill the new view with null blocks",
+        (
+            Patch(view_change, "compute_proposals", _null_only),
+            Patch(certificates, "compute_proposals", _null_only),
+        ),
+        prepare=_unstable,
+    ),
+    Mutant(
+        "checkpoint_unchecked",
+        "any stable certificate is believed",
+        (Patch(Checkpoints, "on_checkpoint_cert", _believe_checkpoint),),
+        ("forge",),
+    ),
+    Mutant(
+        "never_complains",
+        "a dead primary stays primary",
+        (Patch(Pacemaker, "_complain", _nothing),),
+        prepare=_dead_primary,
+    ),
+    Mutant(
+        "never_fetches_payloads",
+        "a payload that got lost stays lost",
+        (Patch(CatchUp, "on_fetch_timer", _nothing),),
+        prepare=_lossy,
+    ),
+)
