@@ -15,6 +15,7 @@ from engine.compiled import as_records, inlined, kernel
 from engine.layout import NONE, Core
 from engine.matching.admit import FILLS_PER_ORDER_MAX, check_names
 from engine.matching.orders import cancel_all, find_own_order, new_order, replace_order
+from engine.matching.prefetch import is_worth_looking_ahead, look_ahead_joining, look_ahead_leaving
 from engine.matching.records import write_result
 from engine.matching.taking import take_off
 from engine.records import EVERY_MARKET, JOURNAL, Code, Op
@@ -84,7 +85,10 @@ def _leave_early(
     progress: np.ndarray,
 ) -> bool:
     """First pass: cancels and reductions of what rests already."""
+    far_sighted = is_worth_looking_ahead(core)
     for i in range(progress[Progress.NEXT_OP], ops.shape[0]):
+        if far_sighted:
+            look_ahead_leaving(core, ops, i)
         op = ops[i]
         if codes[i] != Code.OK:
             continue
@@ -111,7 +115,10 @@ def _execute_rest(
     progress: np.ndarray,
 ) -> bool:
     """Second pass: everything that did not leave early, in listing order."""
+    far_sighted = is_worth_looking_ahead(core)
     for i in range(progress[Progress.NEXT_OP], ops.shape[0]):
+        if far_sighted:
+            look_ahead_joining(core, ops, i)
         op, line = ops[i], results[i]
         if codes[i] == _DONE_EARLY:
             continue
