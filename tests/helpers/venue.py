@@ -66,6 +66,7 @@ class Venue:
         self.genesis = Genesis(CHAIN_ID, (self.admin.public_key,), capacity)
         self.machine = Machine(self.genesis, verifier)
         self.pending: list[bytes] = []
+        self.applied: list[tuple[int, bytes, int, list[bytes]]] = []  # every block, for a replay
         self._nonces: dict[bytes, int] = {}
 
     def commands(self, *commands: tuple[Any, ...], by: Signer | None = None, account: int = 0) -> bytes:
@@ -95,7 +96,8 @@ class Venue:
         height = self.machine.height + 1
         batches = [encode_batch(chosen)] if chosen else []
         block_digest = digest("tests.block", height.to_bytes(8, "little"), *batches)
-        return self.machine.apply(height, block_digest, time_ms or START_MS + height, batches)
+        self.applied.append((height, block_digest, time_ms or START_MS + height, batches))
+        return self.machine.apply(*self.applied[-1])
 
     def open_market(
         self, traders: int = 2, funds: int = 1_000_000_000, maker_fee_e6: int = 100, taker_fee_e6: int = 500

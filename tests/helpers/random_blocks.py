@@ -1,0 +1,137 @@
+"""Random but valid-looking blocks for a small venue: orders, cancels, commands, and some garbage.
+
+Everything comes from one seed, so that the same run can be made in another process.
+"""
+
+import random
+from typing import Any
+
+from engine.commands import (
+    EXPIRY_NEVER,
+    Deposit,
+    GrantKey,
+    ListMarket,
+    OpenAccount,
+    RegisterAsset,
+    RevokeKey,
+    SetFees,
+    SetMarketStatus,
+    Transfer,
+    Withdraw,
+)
+from engine.journal import BlockResult
+from engine.records import EVERY_MARKET, Op
+from tests.helpers.venue import START_MS, Venue, new, signer
+
+ACCOUNTS = 6
+MARKETS = 3
+ASSETS = 3
+
+
+class RandomBlocks:
+    """A venue and a source of blocks for it."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.venue = Venue()
+        self.keys = [signer(f"random {number}") for number in range(ACCOUNTS + 2)]
+        self.sent: list[bytes] = []
+        self._found()
+
+    def block(self) -> BlockResult:
+        """Apply one more random block."""
+        rng, venue = self.random, self.venue
+        for _ in range(rng.randrange(5)):
+            account = rng.randrange(1, ACCOUNTS + 1)
+            key = self.keys[account if rng.random() < 0.9 else rng.randrange(len(self.keys))]
+            if rng.random() < 0.7:
+                orders = [self._order(account) for _ in range(rng.randrange(1, 40))]
+                envelope = venue.orders(key, account, orders)
+            else:
+                by = venue.admin if rng.random() < 0.5 else key
+                envelope = venue.commands(
+                    *[self._command(account) for _ in range(rng.randrange(1, 6))],
+                    by=by,
+                    account=0 if by is venue.admin else account,
+                )
+            self.sent.append(envelope)
+            if rng.random() < 0.1:
+                at = rng.randrange(96, len(envelope))
+                venue.pending.append(envelope[:at] + bytes([envelope[at] ^ 1]) + envelope[at + 1 :])
+        if self.sent and rng.random() < 0.3:
+            venue.pending.append(rng.choice(self.sent))
+        return venue.block(time_ms=START_MS + 1000 * venue.machine.height + rng.randrange(-500, 500))
+
+    def _found(self) -> None:
+        self.venue.commands(
+            *[OpenAccount(key.public_key) for key in self.keys[1 : ACCOUNTS + 1]],
+            *[RegisterAsset(f"A{number}", 2, number % 2) for number in range(ASSETS)],
+            *[ListMarket(f"M{n}", n, (n + 1) % ASSETS, 3, 7, 60, 50, 20, 1000, 2500) for n in range(MARKETS)],
+            *[Deposit(a, asset, 30_000) for a in range(1, ACCOUNTS + 1) for asset in range(ASSETS)],
+        )
+        self.sent += self.venue.pending
+        assert self.venue.block().counts.rejected == 0
+
+    def _order(self, account: int) -> tuple[int, ...]:
+        rng = self.random
+        market = rng.randrange(MARKETS)
+        kind = rng.random()
+        order_id = rng.randrange(30)
+        if kind < 0.6:
+            side = rng.randrange(2)
+            price = rng.randrange(20, 40)
+            return new(
+                market,
+                account,
+                order_id,
+                side,
+                price,
+                rng.randrange(1, 30),
+                rng.randrange(5),
+                rng.randrange(4),
+            )
+        if kind < 0.8:
+            return (Op.CANCEL, 0, market, account, order_id, 0, 0)
+        if kind < 0.86:
+            return (Op.REDUCE, 0, market, account, order_id, 0, rng.randrange(0, 20))
+        if kind < 0.92:
+            return (
+                Op.REPLACE,
+                rng.randrange(64),
+                market,
+                account,
+                order_id,
+                rng.randrange(0, 62),
+                rng.randrange(30),
+            )
+        if kind < 0.95:
+            return (Op.CANCEL_ALL, 0, rng.choice((market, EVERY_MARKET)), account, 0, 0, 0)
+        return (
+            rng.randrange(8),
+            rng.randrange(256),
+            rng.randrange(2 * MARKETS),
+            rng.randrange(2 * ACCOUNTS),
+            rng.randrange(-5, 5),
+            rng.randrange(-(2**62), 2**62),
+            rng.randrange(-(2**62), 2**62),
+        )
+
+    def _command(self, account: int) -> tuple[Any, ...]:
+        rng = self.random
+        key = self.keys[rng.randrange(len(self.keys))].public_key
+        expiry = rng.choice((EXPIRY_NEVER, START_MS + 1000 * self.venue.machine.height + rng.randrange(5000)))
+        amount = rng.choice((rng.randrange(1, 20_000), 2**61))
+        asset = rng.randrange(ASSETS + 1)
+        choices: list[tuple[Any, ...]] = [
+            OpenAccount(key),
+            GrantKey(account, key, rng.randrange(0, 9), expiry),
+            RevokeKey(account, key),
+            Deposit(account, asset, amount),
+            Withdraw(account, asset, amount),
+            Transfer(account, rng.randrange(ACCOUNTS + 2), asset, amount),
+            SetFees(rng.randrange(MARKETS + 1), rng.randrange(5000), rng.randrange(5000)),
+            SetMarketStatus(rng.randrange(MARKETS + 1), int(rng.random() < 0.8)),
+            RegisterAsset(f"N{rng.randrange(50)}", 0, account),
+            ListMarket(f"N{rng.randrange(50)}", 0, asset, 1, 1, rng.randrange(1, 5000), 10, 0, 0, 0),
+        ]
+        return rng.choice(choices)
