@@ -43,18 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.extra = extra
     try:
         return int(args.run(args))
-    except (ConfigError, InputError) as error:
-        return _say(error, EXIT_USAGE)
-    except LedgerError as error:
-        return _say(error, EXIT_FAILED)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output left. With stdout pointing nowhere, the flush at exit stays quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
-    except OSError as error:
-        return _say(error, EXIT_FAILED)
+    except BaseExceptionGroup as group:
+        return _explain(_first_error(group))
+    except (Exception, KeyboardInterrupt) as error:
+        return _explain(error)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -72,15 +64,40 @@ def build_parser() -> argparse.ArgumentParser:
     checks.register(subparsers)
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         try:
-            register = point.load()
+            point.load()(subparsers)
         except Exception as error:  # a broken plugin must not keep an operator from `kontor status`
             print(f"kontor: the commands of '{point.name}' are not available: {error!r}", file=sys.stderr)
-            continue
-        register(subparsers)
     return parser
 
 
-def _say(error: Exception, code: int) -> int:
+def _explain(error: BaseException) -> int:
+    """Turn an error into one line and an exit status; what is a bug of ours is raised again."""
+    match error:
+        case ConfigError() | InputError():
+            return _say(error, EXIT_USAGE)
+        case KeyboardInterrupt():
+            return EXIT_INTERRUPTED
+        case BrokenPipeError():
+            # Whoever read our output left. With stdout pointing nowhere, the flush at exit stays quiet.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_FAILED
+        case LedgerError() | OSError():
+            return _say(error, EXIT_FAILED)
+    raise error
+
+
+def _first_error(group: BaseExceptionGroup) -> BaseException:
+    """The error that matters in a group: one of ours if there is one, else the group as it is."""
+    for kind in (LedgerError, OSError, KeyboardInterrupt):
+        found: BaseException | None = group.subgroup(kind)
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        if found is not None:
+            return found
+    return group
+
+
+def _say(error: BaseException, code: int) -> int:
     print(f"kontor: {error}", file=sys.stderr)
     return code
 

@@ -1,5 +1,6 @@
 """However a fenced flow is cut into blocks, it fills as if run one by one."""
 
+import itertools
 import random
 
 import pytest
@@ -34,7 +35,7 @@ def run(steps: list[Step], cuts: list[int]) -> tuple[list, dict]:
     fills: list[tuple[int, int, int, int]] = []
     outcomes = {}
     bounds = sorted({0, len(steps), *cuts})
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in itertools.pairwise(bounds):
         early = []
         for position in range(start, stop):
             step = steps[position]
