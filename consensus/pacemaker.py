@@ -85,9 +85,12 @@ class Pacemaker:
         state.emit(SetTimer(REQUEST, half if stalled_us >= timeout else max(half - stalled_us % half, 1_000)))
 
     def _last_progress_us(self) -> int:
-        """Since when nothing was delivered although something waited; the clock may have jumped back."""
-        latest = max(self._state.progress_us, self._busy_since_us, self._view_since_us)
-        return min(latest, self._state.now_us)
+        """Since when something waits and nothing was delivered. Where the clock jumped back: since now."""
+        state = self._state
+        latest = max(state.progress_us, self._busy_since_us, self._view_since_us)
+        if latest > state.now_us:
+            latest = state.progress_us = self._busy_since_us = self._view_since_us = state.now_us
+        return latest
 
     def _oldest_since_us(self) -> int:
         oldest = next(iter(self._batches.held.values()), None)

@@ -1,0 +1,133 @@
+"""Signs any message as any replica: honest certificates to build on, and forgeries to refuse."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from consensus.certificates import (
+    COMMIT,
+    COMPLAIN,
+    NEW_VIEW,
+    PRE_PREPARE,
+    PREPARE,
+    VIEW_CHANGE,
+    Authority,
+    attest_kind,
+    compute_proposals,
+)
+from consensus.messages import (
+    Attest,
+    Block,
+    CheckpointCert,
+    Commit,
+    CommitCert,
+    Complain,
+    NewView,
+    Prepare,
+    PreparedCert,
+    PrePrepare,
+    ViewChange,
+    Vote,
+    compute_result_digest,
+)
+from consensus.primitives.crypto import digest
+from consensus.quorum import ReplicaSet
+from consensus.simulator.crypto import SimKeyring
+
+TIME_MS = 1_795_000_000_000
+
+_Signed = TypeVar("_Signed", ViewChange, NewView)
+
+
+def name_of(number: int) -> bytes:
+    """Digest of an imaginary micro-batch."""
+    return digest("test.batch", number.to_bytes(8, "little"))
+
+
+def make_block(seq: int, *numbers: int) -> Block:
+    """A block of imaginary batches."""
+    return Block(seq, TIME_MS, tuple(name_of(number) for number in numbers))
+
+
+class Voters:
+    """All keys of a chain with n validators; cheap keyed hashes stand in for Ed25519."""
+
+    def __init__(self, n: int = 4, window: int = 8, checkpoint_interval: int = 4) -> None:
+        self.keyring = SimKeyring(7, n)
+        self.replicas = ReplicaSet(digest("test.chain"), 0, self.keyring.public_keys)
+        self.authority = Authority(self.replicas, self.keyring, window, checkpoint_interval)
+
+    def sign(self, replica: int, kind: str, view: int, seq: int, body: bytes) -> bytes:
+        return self.keyring.signers[replica].sign(self.authority.message(kind, view, seq, body))
+
+    # Single messages
+
+    def pre_prepare(self, view: int, block: Block, replica: int | None = None) -> PrePrepare:
+        """A proposal by the primary of `view`, or by an impostor."""
+        signer = self.replicas.primary(view) if replica is None else replica
+        return PrePrepare(view, block, self.sign(signer, PRE_PREPARE, view, block.seq, block.digest))
+
+    def prepare(self, replica: int, view: int, block: Block) -> Prepare:
+        signature = self.sign(replica, PREPARE, view, block.seq, block.digest)
+        return Prepare(view, block.seq, block.digest, replica, signature)
+
+    def commit(self, replica: int, view: int, block: Block) -> Commit:
+        signature = self.sign(replica, COMMIT, view, block.seq, block.digest)
+        return Commit(view, block.seq, block.digest, replica, signature)
+
+    def attest(self, replica: int, block: Block, journal_root: bytes, state_root: bytes = b"") -> Attest:
+        body = compute_result_digest(block.digest, journal_root, state_root)
+        signature = self.sign(replica, attest_kind(state_root), 0, block.seq, body)
+        return Attest(block.seq, block.digest, journal_root, state_root, replica, signature)
+
+    def complain(self, replica: int, view: int) -> Complain:
+        return Complain(view, replica, self.sign(replica, COMPLAIN, view, 0, b""))
+
+    def complaints(self, view: int) -> tuple[Complain, ...]:
+        """n−f complaints about `view`."""
+        return tuple(self.complain(replica, view) for replica in range(self.replicas.collect))
+
+    # Certificates
+
+    def prepared(self, view: int, block: Block) -> PreparedCert:
+        primary = self.replicas.primary(view)
+        backups = [replica for replica in range(self.replicas.n) if replica != primary]
+        votes = [self.prepare(replica, view, block) for replica in backups[: self.replicas.quorum - 1]]
+        return PreparedCert(self.pre_prepare(view, block), tuple(Vote(m.replica, m.signature) for m in votes))
+
+    def commit_cert(self, view: int, block: Block) -> CommitCert:
+        votes = [self.commit(replica, view, block) for replica in range(self.replicas.quorum)]
+        return CommitCert(view, block, tuple(Vote(m.replica, m.signature) for m in votes))
+
+    def checkpoint(self, block: Block, journal_root: bytes, state_root: bytes) -> CheckpointCert:
+        votes = [
+            self.attest(replica, block, journal_root, state_root) for replica in range(self.replicas.quorum)
+        ]
+        signed = tuple(Vote(m.replica, m.signature) for m in votes)
+        return CheckpointCert(block.seq, block.digest, journal_root, state_root, signed)
+
+    def view_change(
+        self,
+        replica: int,
+        view: int,
+        prepared: Sequence[PreparedCert] = (),
+        stable: CheckpointCert | None = None,
+        complaints: Sequence[Complain] = (),
+    ) -> ViewChange:
+        return self.signed(ViewChange(view, stable, tuple(prepared), tuple(complaints), replica, b""))
+
+    def new_view(
+        self, view: int, changes: Sequence[ViewChange], blocks: Sequence[Block] | None = None
+    ) -> NewView:
+        """What the primary of `view` makes of `changes`; or of other `blocks`, if it lies."""
+        chosen = compute_proposals(changes)[1] if blocks is None else blocks
+        proposals = tuple(self.pre_prepare(view, block) for block in chosen)
+        return self.signed(NewView(view, tuple(changes), proposals, self.replicas.primary(view), b""))
+
+    def signed(self, message: _Signed) -> _Signed:
+        """The message with a valid signature of the replica it names."""
+        unsigned = replace(message, signature=b"")
+        kind = VIEW_CHANGE if isinstance(message, ViewChange) else NEW_VIEW
+        return replace(
+            unsigned, signature=self.sign(message.replica, kind, message.view, 0, unsigned.body_digest)
+        )
