@@ -63,6 +63,7 @@ def open_network(root: Path, nodes: int) -> NetworkHomes:
 async def run_session(homes: NetworkHomes, source: Source, report: Report) -> AsyncIterator[Session]:
     """Warm the kernels once, start every node, list and fund the source's world, connect its desks."""
     await trio.to_thread.run_sync(warm_kernels, report)
+    await trio.to_thread.run_sync(source.warm)
     async with AsyncExitStack() as stack:
         launcher = await stack.enter_async_context(launch(homes))
         report(f"starting {launcher.count} nodes of chain {launcher.network.chain_id.hex()[:16]}")

@@ -6,7 +6,7 @@ have. It hands out chunks, each the content of one envelope.
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -47,6 +47,10 @@ class Source(Protocol):
     is_ordered: bool  # one envelope after the other
     desks: int  # how many keys share the accounts: account i belongs to desk i mod desks
 
+    def warm(self) -> None:
+        """Whatever is slow the first time; called in a thread before the load."""
+        ...
+
     def chunks(self, places: Places, desk: int, size: int) -> Iterator[np.ndarray]:
         """ORDER_OP arrays of at most `size` operations, with ledger ids, for one desk."""
         ...
@@ -63,6 +67,9 @@ class RecordedSource:
         self.is_ordered = flow.is_ordered
         self._limit = limit
         self.world = World(flow.name, flow.assets, flow.markets, flow.funding)
+
+    def warm(self) -> None:
+        """Nothing to do."""
 
     def chunks(self, places: Places, desk: int, size: int) -> Iterator[np.ndarray]:
         """Chunks never reach over a fence."""
@@ -101,10 +108,16 @@ class SyntheticSource:
             funding=np.full((shape.accounts, len(assets)), FUNDS_EACH, np.int64),
         )
 
+    def warm(self) -> None:
+        """Compile the generator."""
+        flow = SyntheticFlow(replace(self.shape, resting=16, accounts=16), self._seed)
+        flow.fill_book()
+        flow.take(64)
+
     def chunks(self, places: Places, desk: int, size: int) -> Iterator[np.ndarray]:
         """First the resting orders, then the flow."""
         flow = SyntheticFlow(
-            _share(self.shape, self.desks),
+            replace(self.shape, resting=max(1, self.shape.resting // self.desks)),
             self._seed + desk,
             accounts=places.accounts[desk :: self.desks],
             markets=places.markets,
@@ -126,12 +139,6 @@ class SyntheticSource:
 def session_order_id() -> int:
     """A first order id above those of every earlier session on the same ledger."""
     return time.time_ns() // 1000
-
-
-def _share(shape: FlowShape, desks: int) -> FlowShape:
-    from dataclasses import replace
-
-    return replace(shape, resting=max(1, shape.resting // desks))
 
 
 def _split(limit: int | None, desks: int) -> list[int | None]:
