@@ -4,8 +4,6 @@ Nothing is kept outside the tables that could not be rebuilt from them. Row coun
 one row of `counters`, where kernels find them too.
 """
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from consensus.primitives.errors import ensure
@@ -292,7 +290,4 @@ def _names(table: Table, used: int) -> dict[str, int]:
 
 
 def _row_of(table: Table, column: str, used: int) -> dict[bytes, int]:
-    width = table.dtype[column].itemsize
-    raw = np.ascontiguousarray(table.columns[column][:used]).tobytes()
-    pieces: Iterable[bytes] = (raw[start : start + width] for start in range(0, len(raw), width))
-    return {piece: row for row, piece in enumerate(pieces)}
+    return dict(zip(table.columns[column][:used].tolist(), range(used), strict=True))

@@ -84,7 +84,7 @@ def verify(root: bytes, leaf: bytes, index: int, count: int, path: Sequence[byte
 
 
 def root_of_path(leaf: bytes, index: int, count: int, path: Sequence[bytes]) -> bytes:
-    """The root under which `leaf` stands at `index` of `count` leaves; `ProtocolError` on a malformed path."""
+    """The root under which `leaf` stands at `index` of `count` leaves; malformed paths are refused."""
     if not 0 <= index < count or len(path) > DEPTH_MAX:
         raise ProtocolError(f"proof for leaf {index} of {count} with {len(path)} steps is malformed")
     node, position, width, used = leaf, index, count, 0

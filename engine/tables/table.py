@@ -93,7 +93,10 @@ class Table:
         old_pages, old = self.pages, (self.dirty, self.unsaved, self.touched)
         written = np.flatnonzero(self.dirty | self.touched)
         self._allocate(pages)
-        self.pages[written] = old_pages[written]
+        if 2 * written.shape[0] > old_pages.shape[0]:
+            self.pages[: old_pages.shape[0]] = old_pages
+        else:
+            self.pages[written] = old_pages[written]
         for new, before in zip((self.dirty, self.unsaved, self.touched), old, strict=True):
             new[: before.shape[0]] = before
 
