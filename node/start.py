@@ -11,6 +11,7 @@ import trio
 
 from consensus.effects import Connected
 from consensus.primitives.crypto import Ed25519Verifier
+from consensus.primitives.errors import ConfigError, LedgerError
 from consensus.replica import Replica, ReplicaConfig
 from node.answers import Answers
 from node.config import Config, Home, load_config
@@ -66,7 +67,7 @@ async def run_node(
     check_node_identity(home, network, config.node.id)
     log = _open_log(home, config)
     try:
-        with HomeLock(home.data), open_stores(home, config, network) as stores:
+        with _one_error(), HomeLock(home.data), open_stores(home, config, network) as stores:
             report(f"node {config.node.id} of chain {network.chain_id.hex()[:16]}: preparing the engine")
             await trio.to_thread.run_sync(warm_kernels, report)
             recovered = await trio.to_thread.run_sync(partial(_recover, network, stores, report))
@@ -111,21 +112,22 @@ async def _run(
     task_status: trio.TaskStatus[Node],
 ) -> None:
     node, parts = build_node(home, config, network, stores, recovered, log)
-    ready = await trio.to_thread.run_sync(
-        ready_batches, stores.ledger, recovered.committed, network.rules.window, config.node.id
-    )
+    ready = await trio.to_thread.run_sync(ready_batches, stores.ledger, config.node.id)
     validator = network.validators[config.node.id]
     listen = _listen_address(config.node.peer_listen, validator.peer_address, "node.peer_listen")
+    clients = _listen_address(config.node.client_listen, validator.client_address, "node.client_listen")
     async with trio.open_nursery() as nursery:
         if config.telemetry.metrics_listen:
             address = parse_address(config.telemetry.metrics_listen, "telemetry.metrics_listen")
-            await nursery.start(serve_metrics, address, parts.metrics)
-        await nursery.start(parts.transport.run, listen)
+            with _listening(address, "telemetry.metrics_listen"):
+                await nursery.start(serve_metrics, address, parts.metrics)
+        with _listening(listen, "node.peer_listen"):
+            await nursery.start(parts.transport.run, listen)
         nursery.start_soon(node.run, ready)
-        clients = _listen_address(config.node.client_listen, validator.client_address, "node.client_listen")
-        await nursery.start(
-            serve_clients, node, ingress_context(home), clients, config.admission, parts.metrics, log
-        )
+        with _listening(clients, "node.client_listen"):
+            await nursery.start(
+                serve_clients, node, ingress_context(home), clients, config.admission, parts.metrics, log
+            )
         log.info("listening", peers=str(listen), clients=str(clients))
         task_status.started(node)
 
@@ -245,6 +247,37 @@ async def _stop_on_signal(
         async for number in signals:
             report(f"{signal.Signals(number).name}: stopping")
             scope.cancel()
+
+
+@contextmanager
+def _listening(address: Address, key: str) -> Iterator[None]:
+    """Turn what keeps us from listening at `address` into an error that names the setting."""
+    try:
+        yield
+    except* OSError as group:
+        reason = group.exceptions[0]
+        while isinstance(reason, BaseExceptionGroup):
+            reason = reason.exceptions[0]
+        raise ConfigError(
+            f"cannot listen on {address} ({getattr(reason, 'strerror', reason)}):"
+            f" change '{key}' in config.toml,"
+            " or stop who uses that port"
+        ) from group
+
+
+@contextmanager
+def _one_error() -> Iterator[None]:
+    """Let the first error of ours that a nursery collected out as it is."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        ours = group.subgroup(LedgerError)
+        if ours is None:
+            raise
+        error: BaseException = ours
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from group
 
 
 def _open_log(home: Home, config: Config) -> Log:

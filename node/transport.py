@@ -95,13 +95,10 @@ class Transport:
     async def run(
         self, listen: Address, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Accept and dial until cancelled; reports the port once it listens."""
+        """Accept and dial until cancelled; reports the port once it listens. Raises `OSError`."""
+        listeners = await trio.open_tcp_listeners(listen.port, host=listen.host)
         async with trio.open_nursery() as nursery:
-            listeners = await nursery.start(
-                lambda task_status: trio.serve_tcp(
-                    self._accept, listen.port, host=listen.host, task_status=task_status
-                )
-            )
+            nursery.start_soon(trio.serve_listeners, self._accept, listeners)
             for peer in self._outboxes:
                 if peer > self._replica:
                     nursery.start_soon(self._keep_dialling, peer)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from consensus.primitives.errors import InputError, StorageError
+from consensus.primitives.errors import ConfigError, InputError, StorageError
 from engine.records import Op, Side
 from node.config import Config
 from node.network import Rules
@@ -93,6 +93,18 @@ async def test_a_second_process_on_the_same_home_is_refused_and_the_first_goes_o
         with pytest.raises(StorageError, match="in use by process"):
             await run_node(cluster.homes.nodes[0].root)
         await cluster.submit(cluster.listing())
+
+
+async def test_a_port_in_use_is_refused_with_the_setting_to_change(tmp_path: Path) -> None:
+    async with local_cluster(tmp_path) as cluster:
+        await cluster.stop(1)
+        address = cluster.network.validators[1].peer_address
+        blocker = await trio.open_tcp_listeners(address.port, host=address.host)
+        with pytest.raises(ConfigError, match=r"cannot listen on 127.*node\.peer_listen"):
+            await run_node(cluster.homes.nodes[1].root)
+        for listener in blocker:
+            await listener.aclose()
+        await cluster.start(1)
 
 
 def _small_disk(config: Config) -> Config:
