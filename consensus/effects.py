@@ -26,8 +26,9 @@ class BatchReady:
     """A micro-batch is held, well-formed, and every signature in it is valid.
 
     `orders` and `size` (bytes) bound how much a block takes. `origin` is the replica that sent it.
-    Not for a batch that stands in a stored block: the node asks its ledger. After a restart the node
-    says it again for every stored batch that no stored block lists.
+    Not for a batch that stands in a stored block, unless the replica asked for it by `FetchBatches`: a
+    liar may propose an old batch again, and blocks that list it must still complete. After a restart
+    the node says it again for every stored batch that no stored block lists.
     """
 
     digest: bytes

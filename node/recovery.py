@@ -66,14 +66,13 @@ def recover(
     return Recovered(machine, committed, machine.height, tuple(results))
 
 
-def ready_batches(ledger: Ledger, committed: int, window: int, replica: int) -> list[BatchReady]:
-    """The stored payloads a replica must know of when it starts: those not ordered yet, and those of the
-    last `window` blocks, which a new view may propose again."""
-    names = dict.fromkeys(ledger.pending())
-    for cert in ledger.blocks(max(1, committed - window + 1), committed + window):
-        names.update(dict.fromkeys(cert.block.batches))
+def ready_batches(ledger: Ledger, replica: int) -> list[BatchReady]:
+    """The stored payloads a replica must know of when it starts: those that no stored block lists.
+
+    Not those of stored blocks: it would take them for new work. It knows what it delivered by itself.
+    """
     ready = []
-    for name in names:
+    for name in ledger.pending():
         payload = ledger.batch(name)
         if payload is not None:
             operations = sum(count_operations(envelope) for envelope in decode_batch(payload))

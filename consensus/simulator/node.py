@@ -35,7 +35,7 @@ from consensus.effects import (
     StoreBlock,
     TimerFired,
 )
-from consensus.messages import BatchPayload, Block, Message, batch_digest
+from consensus.messages import BatchPayload, Block, FetchBatches, Message, batch_digest
 from consensus.replica import Replica
 from consensus.simulator.app import ChainApp
 from consensus.simulator.disk import Disk
@@ -124,6 +124,7 @@ class SimNode:
     def _reset_memory(self) -> None:
         self.app = ChainApp(self._interval, self.id)
         self.pool: dict[bytes, bytes] = {}
+        self.wanted: set[bytes] = set()  # asked for by the replica; looked up, never iterated
         self.replayed: list[Executed] = []
         self._inbox: list[Event] = []
         self._turn_scheduled = False
@@ -238,7 +239,7 @@ class SimNode:
             self._note("payload_refused")
             return
         name = batch_digest(payload)
-        if name in self.disk.listed:
+        if name in self.disk.listed and name not in self.wanted:
             self._note("batch_of_stored_block")
             return
         if name not in self.pool and name not in self.disk.batches:
@@ -333,6 +334,8 @@ class SimNode:
 
     def _transmit(self, effect: Send | Broadcast) -> None:
         message = effect.message
+        if isinstance(message, FetchBatches):
+            self.wanted.update(message.digests)
         if self.observer:
             self.observer.on_send(self, message)
         if isinstance(effect, Send):
