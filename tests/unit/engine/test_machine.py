@@ -16,7 +16,7 @@ from engine.journal import prove, verify_proof
 from engine.layout import MarketStatus, Scope
 from engine.machine import Machine
 from engine.records import EVERY_MARKET, Code, Kind, Op, Side
-from tests.helpers.venue import CHAIN_ID, NEVER, START_MS, Venue, cancel, new, signer
+from tests.helpers.venue import CHAIN_ID, NEVER, SMALL, START_MS, Venue, cancel, new, signer
 
 ORDER = [new(0, 1, 50, Side.BUY, 10, 1)]
 
@@ -276,3 +276,22 @@ def test_an_order_that_meets_more_makers_than_the_buffer_holds_is_still_written_
     assert result.counts.fills == 4000
     assert result.journal["qty"][1:5].tolist() == [1000] * 4
     venue.machine.check_conservation()
+
+
+def test_a_full_order_table_refuses_alike_however_it_grew():
+    """The limit is that of genesis, not of whatever a node happens to have reserved."""
+    capacity = replace(SMALL, orders=256)
+    venue = Venue(capacity)
+    venue.open_market(traders=2)
+    trader = signer("trader 1")
+    venue.orders(trader, 1, [new(0, 1, n, Side.BUY, 10, 1) for n in range(200)])
+    venue.block()
+    copy = Machine.restore(venue.genesis, venue.machine.snapshot(), venue.machine.state_root())
+    venue.orders(trader, 1, [new(0, 1, 1000 + n, Side.BUY, 10, 1) for n in range(100)])
+    venue.orders(trader, 1, [cancel(0, 1, 0), new(0, 1, 2000, Side.BUY, 10, 1)])
+    here = venue.block()
+    there = copy.apply(*venue.applied[-1])
+    codes = here.journal["code"][here.journal["kind"] == Kind.RESULT].tolist()
+    assert codes == [Code.OK] * 57 + [Code.LIMIT_REACHED] * 43 + [Code.OK, Code.LIMIT_REACHED]
+    assert here.journal_root == there.journal_root
+    assert venue.machine.state_root() == copy.state_root()

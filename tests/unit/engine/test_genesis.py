@@ -1,0 +1,37 @@
+"""Genesis refuses what could not be a ledger, and says what to change."""
+
+import pytest
+
+from consensus.primitives.errors import ConfigError
+from engine.genesis import ADMIN_KEYS_MAX, Capacity, Genesis
+
+CHAIN, KEY = b"c" * 32, b"k" * 32
+
+
+@pytest.mark.parametrize(
+    ("chain_id", "admin_keys", "message"),
+    [
+        (b"short", (KEY,), "chain_id"),
+        (CHAIN, (), "admin keys"),
+        (CHAIN, (KEY, KEY), "twice"),
+        (CHAIN, (b"k" * 31,), "31 bytes"),
+        (CHAIN, tuple(bytes([n]) * 32 for n in range(ADMIN_KEYS_MAX + 1)), "admin keys"),
+    ],
+)
+def test_a_genesis_that_cannot_be_is_refused(chain_id, admin_keys, message):
+    with pytest.raises(ConfigError, match=message):
+        Genesis(chain_id, admin_keys)
+
+
+@pytest.mark.parametrize(
+    ("limits", "name"),
+    [
+        ({"accounts": 0}, "capacity.accounts"),
+        ({"orders": 2**31}, "capacity.orders"),
+        ({"markets": 2**15}, "capacity.markets"),
+        ({"assets": 2**16}, "capacity.assets"),
+    ],
+)
+def test_a_capacity_that_cannot_be_is_refused_by_name(limits, name):
+    with pytest.raises(ConfigError, match=name):
+        Capacity(**limits)

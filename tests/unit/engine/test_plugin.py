@@ -1,0 +1,71 @@
+"""The registry: one handler a command, every plugin in its turn."""
+
+import pytest
+
+from consensus.primitives.errors import InvariantViolation
+from engine.accounts.plugin import AccountsPlugin
+from engine.commands import Deposit
+from engine.genesis import Capacity
+from engine.machine import make_plugins
+from engine.markets import MarketsPlugin
+from engine.plugin import Context, Entry, Handler, Registry
+from engine.records import Code
+from engine.state import State
+
+
+class Recorder:
+    """A plugin that notes when it is called."""
+
+    def __init__(self, name, calls, code=Code.OK):
+        self.name = name
+        self.calls = calls
+        self.handlers = (Handler(Deposit, lambda *_: code, self.apply),) if name == "handler" else ()
+
+    def apply(self, state, command, context):
+        self.calls.append(command)
+        return Entry(subject=command.asset, account=command.account, qty=command.amount)
+
+    def on_block_end(self, state, height, time_ms):
+        self.calls.append((self.name, height, time_ms))
+
+    def check_invariants(self, state):
+        self.calls.append(self.name)
+
+
+@pytest.fixture(scope="module")
+def state():
+    return State(Capacity())
+
+
+def test_two_plugins_may_not_handle_one_command():
+    with pytest.raises(InvariantViolation, match="deposit"):
+        Registry([AccountsPlugin(), Recorder("handler", [])])
+
+
+def test_plugins_get_their_turn_in_registry_order(state):
+    calls = []
+    registry = Registry([Recorder("b", calls), Recorder("a", calls)])
+    registry.on_block_end(state, 7, 99)
+    registry.check_invariants(state)
+    assert calls == [("b", 7, 99), ("a", 7, 99), "b", "a"]
+
+
+def test_a_validated_command_is_applied_and_its_entry_kept(state):
+    calls = []
+    registry = Registry([Recorder("handler", calls)])
+    outcome = registry.execute(state, ["deposit", 1, 2, 3], Context(0, 0, 0))
+    assert calls == [Deposit(1, 2, 3)]
+    assert outcome == (Code.OK, 6, 2, 1, 0, 3, 0)
+
+
+def test_a_refused_command_is_not_applied(state):
+    calls = []
+    registry = Registry([Recorder("handler", calls, Code.NOT_AUTHORISED)])
+    assert registry.execute(state, ["deposit", 1, 2, 3], Context(0, 0, 0))[0] == Code.NOT_AUTHORISED
+    assert registry.execute(state, ["deposit", 1, 2], Context(0, 0, 0))[0] == Code.BAD_ARGUMENT
+    assert registry.execute(state, ["withdraw", 1, 2, 3], Context(0, 0, 0))[0] == Code.UNKNOWN_COMMAND
+    assert calls == []
+
+
+def test_the_rulebook_is_accounts_then_markets():
+    assert [plugin.name for plugin in make_plugins()] == [AccountsPlugin.name, MarketsPlugin.name]
