@@ -9,7 +9,8 @@ write arrays they were given, which their caller keeps alive. With counts, every
 every inlined rule is an atomic pair, and matching runs six times slower.
 
 `kernel` marks an entry point, `inlined` one rule of a kernel: LLVM merges it into its caller, so
-that splitting the rulebook into small functions costs nothing at run time. Division by zero gives 0
+that splitting the rulebook into small functions costs nothing at run time. `outlined` is a rule too
+rare or too large for that: it is compiled once, however many callers it has. Division by zero gives 0
 in compiled code (`error_model="numpy", _nrt=False`); no kernel divides by anything that may be zero.
 """
 
@@ -47,12 +48,10 @@ _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"
 
 kernel: Any = numba.njit(**_OPTIONS)
 inlined: Any = numba.njit(**_OPTIONS, forceinline=True)
+outlined: Any = kernel
 
 
-def as_records(array: np.ndarray) -> np.ndarray:
-    """A struct array as kernels take it.
-
-    Interpreted kernels need numpy's record view to read `rows[i].price`. Compiled ones read plain
-    struct arrays alike, and those cross into compiled code in a quarter of the time.
-    """
-    return array.view(np.recarray) if numba.config.DISABLE_JIT else array
+@inlined
+def widen(column: Any) -> Any:
+    """A value of a narrow column as int64: numpy would keep arithmetic on it narrow, numba would not."""
+    return np.int64(column)

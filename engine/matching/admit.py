@@ -7,7 +7,7 @@ the book.
 
 import numpy as np
 
-from engine.compiled import inlined
+from engine.compiled import inlined, outlined
 from engine.fixed_point import product_fits
 from engine.layout import NONE, Core, MarketStatus
 from engine.matching.ladder import next_occupied, previous_occupied
@@ -94,7 +94,7 @@ def check_book(core: Core, market: np.record, op: np.record, side: int) -> int:
     return Code.OK.value if crossing else Code.NO_LIQUIDITY.value
 
 
-@inlined
+@outlined
 def _is_fillable(core: Core, market: np.record, op: np.record, side: int) -> bool:
     """Whether the whole of `op` would trade at once: found by walking, not by trading and undoing.
 

@@ -11,14 +11,21 @@ from enum import IntEnum
 
 import numpy as np
 
-from engine.compiled import as_records, inlined, kernel
+from engine.compiled import inlined, kernel, outlined
 from engine.layout import NONE, Core
-from engine.matching.admit import FILLS_PER_ORDER_MAX, check_names
-from engine.matching.orders import cancel_all, find_own_order, new_order, replace_order
+from engine.matching.admit import FILLS_PER_ORDER_MAX
+from engine.matching.orders import (
+    admit_new,
+    admit_replacement,
+    cancel_all,
+    enter_book,
+    find_own_order,
+    leave_book,
+)
 from engine.matching.prefetch import is_worth_looking_ahead, look_ahead_joining, look_ahead_leaving
 from engine.matching.records import write_result
-from engine.matching.taking import take_off
 from engine.records import EVERY_MARKET, JOURNAL, Code, Op
+from engine.tables.table import kernel_view
 
 PROGRESS_LENGTH = 4
 _DONE_EARLY = 255  # in `codes`: the operation ran in the first pass
@@ -63,13 +70,13 @@ def execute_orders(
 
 def run_orders(core: Core, ops: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Execute operations, growing the event array as needed. Returns (results, events)."""
-    ops = as_records(ops)
-    results = as_records(np.empty(ops.shape[0], dtype=JOURNAL))
-    events = as_records(np.empty(ops.shape[0] + FILLS_PER_ORDER_MAX, dtype=JOURNAL))
+    results = np.empty(ops.shape[0], dtype=JOURNAL)
+    events = np.empty(ops.shape[0] + FILLS_PER_ORDER_MAX, dtype=JOURNAL)
     progress = np.zeros(PROGRESS_LENGTH, dtype=np.int64)
-    while not execute_orders(core, ops, codes, results, events, progress):
+    arrays = (kernel_view(ops), codes, kernel_view(results))
+    while not execute_orders(core, *arrays, kernel_view(events), progress):
         used, needed = int(progress[Progress.EVENTS]), int(progress[Progress.EVENTS_NEEDED])
-        longer = as_records(np.empty(max(2 * events.shape[0], used + needed), dtype=JOURNAL))
+        longer = np.empty(max(2 * events.shape[0], used + needed), dtype=JOURNAL)
         longer[:used] = events[:used]
         events = longer
     return results, events[: progress[Progress.EVENTS]]
@@ -93,7 +100,9 @@ def _leave_early(
         if codes[i] != Code.OK:
             continue
         if op.op == Op.CANCEL or op.op == Op.REDUCE:
-            if _leave_resting(core, op, results[i]):
+            qty, left, side, price = leave_book(core, op)
+            if qty > 0:
+                write_result(results[i], op, Code.OK, side, price, qty, left)
                 codes[i] = _DONE_EARLY
         elif op.op == Op.CANCEL_ALL and _may_cancel_all(core, op) == Code.OK:
             if not _has_room(core, op, events, progress):
@@ -128,14 +137,10 @@ def _execute_rest(
         if not _has_room(core, op, events, progress):
             progress[Progress.NEXT_OP] = i
             return False
-        if op.op == Op.NEW:
-            code, filled, left, used = new_order(core, op, events, progress[Progress.EVENTS])
-            progress[Progress.EVENTS] = used
-            write_result(line, op, code, op["flags"] & 1, op.price, filled, left)
+        if op.op == Op.NEW or op.op == Op.REPLACE:
+            _enter(core, op, line, events, progress)
         elif op.op == Op.CANCEL or op.op == Op.REDUCE:
-            _cancel_late(core, op, line)
-        elif op.op == Op.REPLACE:
-            _replace(core, op, line, events, progress)
+            _leave_late(core, op, line)
         elif op.op == Op.CANCEL_ALL:
             _cancel_all_late(core, op, line, events, progress)
         else:
@@ -156,44 +161,28 @@ def _has_room(core: Core, op: np.record, events: np.ndarray, progress: np.ndarra
 
 
 @inlined
-def _leave_resting(core: Core, op: np.record, line: np.record) -> bool:
-    """CANCEL or REDUCE of a live order; False if there is no such order or nothing to take off."""
-    row = find_own_order(core, op)
-    if row == NONE or (op.op == Op.REDUCE and op.qty < 1):
-        return False
-    order = core.orders.rows[row]
-    side, price, leaves = order.side, order.price, order.leaves
-    qty = min(op.qty, leaves) if op.op == Op.REDUCE else leaves
-    take_off(core, row, qty)
-    write_result(line, op, Code.OK, side, price, qty, leaves - qty)
-    return True
-
-
-@inlined
-def _cancel_late(core: Core, op: np.record, line: np.record) -> None:
-    """CANCEL or REDUCE in its turn: the order came earlier in this block, or the operation is refused."""
-    if _leave_resting(core, op, line):
-        return
-    code = Code.UNKNOWN_ORDER.value
-    if op.account >= core.counters.rows[0].accounts:
-        code = Code.UNKNOWN_ACCOUNT.value
-    elif find_own_order(core, op) != NONE:
-        code = Code.QTY_OUT_OF_RANGE.value
-    write_result(line, op, code, op["flags"] & 1, op.price, 0, 0)
-
-
-@inlined
-def _replace(core: Core, op: np.record, line: np.record, events: np.ndarray, progress: np.ndarray) -> None:
-    """REPLACE; the result's side is that of the order."""
-    code = check_names(core, op)
-    side, filled, left = int(op["flags"] & 1), 0, 0
+def _enter(core: Core, op: np.record, line: np.record, events: np.ndarray, progress: np.ndarray) -> None:
+    """NEW or REPLACE: admit, then match and rest."""
+    admitted = admit_new(core, op) if op.op == Op.NEW else admit_replacement(core, op)
+    code, filled, left = admitted.code, 0, 0
     if code == Code.OK:
-        row = find_own_order(core, op)
-        if row != NONE:
-            side = int(core.orders.rows[row].side)
-        code, filled, left, used = replace_order(core, op, row, events, progress[Progress.EVENTS])
+        code, filled, left, used = enter_book(core, op, admitted, events, progress[Progress.EVENTS])
         progress[Progress.EVENTS] = used
-    write_result(line, op, code, side, op.price, filled, left)
+    write_result(line, op, code, admitted.side, op.price, filled, left)
+
+
+@outlined
+def _leave_late(core: Core, op: np.record, line: np.record) -> None:
+    """CANCEL or REDUCE in its turn: the order came earlier in this block, or the operation is refused."""
+    qty, left, side, price = leave_book(core, op)
+    code = Code.OK.value
+    if qty == 0:
+        code = Code.UNKNOWN_ORDER.value
+        if op.account >= core.counters.rows[0].accounts:
+            code = Code.UNKNOWN_ACCOUNT.value
+        elif find_own_order(core, op) != NONE:
+            code = Code.QTY_OUT_OF_RANGE.value
+    write_result(line, op, code, side, price, qty, left)
 
 
 @inlined

@@ -1,104 +1,125 @@
-"""One function per order operation. Each returns what its RESULT line says.
+"""The order operations: who may enter the book, entering it, and leaving it.
 
-new_order      GTC, IOC, FOK, post-only, market
-replace_order  new price and new open quantity; a refused one leaves the original where it is
-cancel_order, reduce_order, cancel_all
+admit_new, admit_replacement   every rule that may refuse; a refused operation changes nothing
+enter_book                     match, settle, rest: what an admitted order does
+leave_book                     cancel and reduce
+cancel_all                     every order of an account
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 from engine.clearing.balances import find_or_open_balance
 from engine.clearing.holds import compute_hold, release_hold
 from engine.clearing.settle import settle_taker
-from engine.compiled import inlined
+from engine.compiled import inlined, outlined, widen
 from engine.layout import NONE, Core
 from engine.matching.admit import check_book, check_names, check_terms, time_in_force
 from engine.matching.book import add_order, has_free_row, remove_order
 from engine.matching.records import write_cancelled
 from engine.matching.taking import take, take_off
-from engine.records import EVERY_MARKET, Code, Side, TimeInForce
+from engine.records import EVERY_MARKET, Code, Op, Side, TimeInForce
 from engine.tables.index import find_balance, find_order
 
 
+class Admission(NamedTuple):
+    """Whether an order may enter the book, and what its checks found out."""
+
+    code: int
+    side: int
+    pay_row: int  # the account's balance of what this side pays
+    receive_row: int
+    filled: int  # lots filled before, of an order that is replaced
+
+
 @inlined
-def new_order(core: Core, op: np.record, events: np.ndarray, used: int) -> tuple[int, int, int, int]:
-    """Check, match, and rest what is left. Returns (code, filled lots, lots left open, events used)."""
+def refuse(code: int, side: int) -> Admission:
+    """No admission, because of `code`."""
+    return Admission(code, side, NONE, NONE, 0)
+
+
+@inlined
+def admit_new(core: Core, op: np.record) -> Admission:
+    """NEW: names, terms, an unused order id, funds for the whole order, and the book's consent."""
     side = op["flags"] & 1
     code = check_names(core, op)
     if code != Code.OK:
-        return code, 0, 0, used
+        return refuse(code, side)
     market = core.markets.rows[op.market]
     code = check_terms(market, op)
     if code != Code.OK:
-        return code, 0, 0, used
+        return refuse(code, side)
     if find_order(core.order_index, core.orders.rows, op.account, op.client_order_id) != NONE:
-        return Code.DUPLICATE_ORDER_ID.value, 0, 0, used
+        return refuse(Code.DUPLICATE_ORDER_ID.value, side)
     pay_asset, receive_asset = market.quote_asset, market.base_asset
     if side == Side.SELL:
         pay_asset, receive_asset = receive_asset, pay_asset
     pay_row = find_balance(core.balance_index, core.balances.rows, op.account, pay_asset)
-    hold = compute_hold(side, op.price, op.qty, market)
-    if pay_row == NONE or core.balances.rows[pay_row].available < hold:
-        return Code.INSUFFICIENT_FUNDS.value, 0, 0, used
+    if pay_row == NONE:
+        return refuse(Code.INSUFFICIENT_FUNDS.value, side)
+    if core.balances.rows[pay_row].available < compute_hold(side, op.price, op.qty, market):
+        return refuse(Code.INSUFFICIENT_FUNDS.value, side)
     code = check_book(core, market, op, side)
     if code != Code.OK:
-        return code, 0, 0, used
+        return refuse(code, side)
     if not has_free_row(core):
-        return Code.LIMIT_REACHED.value, 0, 0, used
+        return refuse(Code.LIMIT_REACHED.value, side)
     receive_row = find_or_open_balance(core, op.account, receive_asset)
     if receive_row == NONE:
-        return Code.LIMIT_REACHED.value, 0, 0, used
-    return _match_and_rest(core, op, op.market, side, pay_row, receive_row, 0, events, used)
+        return refuse(Code.LIMIT_REACHED.value, side)
+    return Admission(Code.OK.value, side, pay_row, receive_row, 0)
 
 
-@inlined
-def replace_order(
-    core: Core, op: np.record, row: int, events: np.ndarray, used: int
-) -> tuple[int, int, int, int]:
-    """Give the order in `row` (or NONE) a new price and open quantity, behind everybody at that price.
+@outlined
+def admit_replacement(core: Core, op: np.record) -> Admission:
+    """REPLACE: if the new price and open quantity may stand, take the original off the book.
 
-    Its side and the lots it has filled stay. It may match at once, and time in force may be GTC
-    or post-only. Returns (code, filled lots, lots left open, events used).
+    Side and lots filled stay those of the original; time in force may be GTC or post-only. A
+    refused replacement leaves the original where it is.
     """
+    side = op["flags"] & 1
+    code = check_names(core, op)
+    if code != Code.OK:
+        return refuse(code, side)
+    row = find_own_order(core, op)
+    if row != NONE:
+        side = widen(core.orders.rows[row].side)
     if time_in_force(op) != TimeInForce.GTC and time_in_force(op) != TimeInForce.POST_ONLY:
-        return Code.BAD_OP.value, 0, 0, used
+        return refuse(Code.BAD_OP.value, side)
     if row == NONE:
-        return Code.UNKNOWN_ORDER.value, 0, 0, used
+        return refuse(Code.UNKNOWN_ORDER.value, side)
     order = core.orders.rows[row]
     market = core.markets.rows[order.market]
-    side, filled = int(order.side), order.filled
-    pay_row, receive_row = int(order.base_row), int(order.quote_row)
-    if side == Side.BUY:
-        pay_row, receive_row = receive_row, pay_row
     code = check_terms(market, op)
     if code != Code.OK:
-        return code, 0, 0, used
+        return refuse(code, side)
+    pay_row, receive_row = widen(order.base_row), widen(order.quote_row)
+    if side == Side.BUY:
+        pay_row, receive_row = receive_row, pay_row
     released = compute_hold(side, order.price, order.leaves, market)
     available = core.balances.rows[pay_row].available + released
     if available < compute_hold(side, op.price, op.qty, market):
-        return Code.INSUFFICIENT_FUNDS.value, 0, 0, used
+        return refuse(Code.INSUFFICIENT_FUNDS.value, side)
     code = check_book(core, market, op, side)
     if code != Code.OK:
-        return code, 0, 0, used
+        return refuse(code, side)
+    filled = order.filled
     release_hold(core.balances, pay_row, released)
     remove_order(core, row)
-    return _match_and_rest(core, op, op.market, side, pay_row, receive_row, filled, events, used)
+    return Admission(Code.OK.value, side, pay_row, receive_row, filled)
 
 
 @inlined
-def _match_and_rest(
-    core: Core,
-    op: np.record,
-    market_row: int,
-    side: int,
-    pay_row: int,
-    receive_row: int,
-    filled_before: int,
-    events: np.ndarray,
-    used: int,
+def enter_book(
+    core: Core, op: np.record, admitted: Admission, events: np.ndarray, used: int
 ) -> tuple[int, int, int, int]:
-    """An admitted order trades; what is left rests if its time in force says so."""
-    market = core.markets.rows[market_row]
+    """An admitted order trades; what is left rests if its time in force says so.
+
+    Returns (code, filled lots, lots left open, events used).
+    """
+    side, pay_row = admitted.side, admitted.pay_row
+    market = core.markets.rows[op.market]
     code, filled, leaves, paid, received, used = take(core, market, op, side, events, used)
     tif = time_in_force(op)
     left = 0
@@ -106,15 +127,29 @@ def _match_and_rest(
         left = leaves
     hold = compute_hold(side, op.price, left, market)
     if paid + hold > 0:
-        settle_taker(core.balances, pay_row, paid, hold, receive_row, received)
+        settle_taker(core.balances, pay_row, paid, hold, admitted.receive_row, received)
     if left > 0:
-        base_row, quote_row = receive_row, pay_row
+        base_row, quote_row = admitted.receive_row, pay_row
         if side == Side.SELL:
-            base_row, quote_row = pay_row, receive_row
-        add_order(core, market_row, op, side, left, filled_before + filled, base_row, quote_row)
+            base_row, quote_row = quote_row, base_row
+        add_order(core, op.market, op, side, left, admitted.filled + filled, base_row, quote_row)
     elif code == Code.OK and filled == 0:
         code = Code.NO_LIQUIDITY.value
     return code, filled, left, used
+
+
+@inlined
+def leave_book(core: Core, op: np.record) -> tuple[int, int, int, int]:
+    """CANCEL or REDUCE a live order. Returns (lots taken off, lots left, side, price); 0 lots if there is
+    no such order or nothing to take off."""
+    row = find_own_order(core, op)
+    if row == NONE or (op.op == Op.REDUCE and op.qty < 1):
+        return 0, 0, op["flags"] & 1, op.price
+    order = core.orders.rows[row]
+    side, price, leaves = widen(order.side), order.price, order.leaves
+    qty = min(op.qty, leaves) if op.op == Op.REDUCE else leaves
+    take_off(core, row, qty)
+    return qty, leaves - qty, side, price
 
 
 @inlined
@@ -126,7 +161,7 @@ def find_own_order(core: Core, op: np.record) -> int:
     return row
 
 
-@inlined
+@outlined
 def cancel_all(core: Core, op: np.record, events: np.ndarray, used: int) -> tuple[int, int]:
     """Cancel every live order of the account on one market, or on all. Returns (orders, events used)."""
     row = core.accounts.rows[op.account].first_order

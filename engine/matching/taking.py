@@ -4,7 +4,7 @@ import numpy as np
 
 from engine.clearing.holds import compute_hold, release_hold
 from engine.clearing.settle import credit, settle_maker
-from engine.compiled import inlined
+from engine.compiled import inlined, outlined
 from engine.fixed_point import fee_rounded_up
 from engine.layout import Core
 from engine.matching.admit import FILLS_PER_ORDER_MAX, crosses, self_trade_mode
@@ -69,7 +69,7 @@ def take(
     return code, filled, leaves, paid, received, used
 
 
-@inlined
+@outlined
 def _prevent_self_trade(
     core: Core, op: np.record, row: int, leaves: int, events: np.ndarray, used: int
 ) -> tuple[int, int]:
