@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,7 @@ network.toml; by default that of the local network which `kontor testnet up` run
 needed. Exit status 0: all nodes answered and none has halted; 1: some did not.
 """
 EXPLANATION = (
-    "height: blocks executed here; proven: up to here f+1 nodes attest the same result;"
-    " roots: first 16 digits, state at the checkpoint in brackets"
+    "proven: up to here f+1 nodes attest one result; roots: first 8 digits, state root at a checkpoint"
 )
 
 
@@ -58,6 +58,9 @@ def show_status(args: argparse.Namespace) -> int:
         from rich.console import Console
 
         Console().print(status_table(network.name, answers))
+        for node, answer in answers.items():
+            if isinstance(answer, str):
+                print(f"node {node}: {answer}", file=sys.stderr)
     return 0 if all(not isinstance(item, str) and not item.halted for item in answers.values()) else 1
 
 
@@ -99,35 +102,23 @@ def status_table(name: str, answers: "dict[int, StatusView | str]") -> "Table":
     """A table of what nodes said."""
     from rich.table import Table
 
-    columns = (
-        "node",
-        "view",
-        "height",
-        "proven",
-        "orders",
-        "fills",
-        "peers",
-        "journal root",
-        "state root",
-        "state",
-    )
+    numbers = ("node", "view", "height", "proven", "orders", "fills")
     table = Table(title=f"network {name}", caption=EXPLANATION)
-    for column in columns:
-        table.add_column(
-            column, justify="left" if column in ("journal root", "state root", "state") else "right"
-        )
+    for column in numbers:
+        table.add_column(column, justify="right")
+    for column in ("journal", "state root", "votes"):
+        table.add_column(column, no_wrap=True)
     for node, answer in answers.items():
         if isinstance(answer, str):
-            table.add_row(str(node), *[""] * (len(columns) - 2), f"[red]{answer}[/red]")
+            table.add_row(str(node), *[""] * 7, "[red]no answer[/red]")
             continue
-        numbers = (answer.view, answer.executed, answer.proven, answer.orders, answer.fills)
+        counts = (answer.view, answer.executed, answer.proven, answer.orders, answer.fills)
         table.add_row(
             str(node),
-            *(f"{number:,}" for number in numbers),
-            str(answer.peers_connected),
-            answer.journal_root.hex()[:16],
-            f"{answer.state_root.hex()[:16]} [{answer.state_root_height:,}]".replace("[", r"\["),
-            f"[red]halted: {answer.halted}[/red]" if answer.halted else "[green]voting[/green]",
+            *(f"{count:,}" for count in counts),
+            answer.journal_root.hex()[:8],
+            f"{answer.state_root.hex()[:8]} @ {answer.state_root_height:,}",
+            f"[red]halted: {answer.halted}[/red]" if answer.halted else "[green]yes[/green]",
         )
     return table
 

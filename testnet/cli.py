@@ -73,7 +73,7 @@ def _register_testnet(subparsers: "Subparsers") -> None:
         "--dir", type=Path, metavar="DIR", help="where the network lives (default .kontor/testnet)"
     )
     up.add_argument("--flow", choices=("demo", "none"), default="demo", help="orders to send (default demo)")
-    up.add_argument("--rate", type=_positive, default=50_000, metavar="N", help="orders/s (default 50000)")
+    up.add_argument("--rate", type=_positive, default=20_000, metavar="N", help="orders/s (default 20000)")
     up.add_argument("--seconds", type=_seconds, metavar="S", help="stop by itself after S seconds")
 
     run = _command(actions, "run", "a bounded run with a verdict", RUN_HELP, testnet_run)
@@ -187,6 +187,7 @@ def testnet_run(args: argparse.Namespace) -> int:
         kill_primary_at=args.kill_primary_at,
         restart_at=args.restart_at,
         pace=Pace(args.envelope, args.window),
+        fills_expected=source.fills_expected if args.seconds is None else None,
         root=args.dir,
     )
     results: list[RunReport] = []

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -21,7 +21,6 @@ from testnet.sources import Source
 
 REFRESH_SECONDS = 0.5
 LINE_SECONDS = 5.0  # between two lines where there is no terminal
-Report = Callable[[str], None]
 
 
 async def run_live(
@@ -30,7 +29,7 @@ async def run_live(
     """Run the network under `root` until cancelled or `seconds` are over; without `pace`, no orders flow."""
     homes = open_network(root, nodes)
     tally = Tally()
-    async with run_session(homes, source, lambda line: console.print(line, highlight=False)) as session:
+    async with run_session(homes, source, partial(console.print, highlight=False, soft_wrap=True)) as session:
         with trio.move_on_after(seconds if seconds is not None else float("inf")):
             async with trio.open_nursery() as nursery:
                 if pace is not None:

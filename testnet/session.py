@@ -69,9 +69,8 @@ async def run_session(homes: NetworkHomes, source: Source, report: Report) -> As
         report(f"starting {launcher.count} nodes of chain {launcher.network.chain_id.hex()[:16]}")
         await launcher.start()
         await launcher.wait_ready()
-        report(f"listing {len(source.world.markets)} markets, funding {len(source.world.funding):,} accounts")
         async with open_client(launcher.network, homes.admin_seed) as venue:
-            places = await open_venue(venue, source.world, homes.root, source.desks)
+            places = await open_venue(venue, source.world, homes.root, source.desks, report)
         desks: list[tuple[Client, Signer]] = []
         for number, path in enumerate(desk_seeds(homes.root, source.desks)):
             signer = load_signer(path)

@@ -47,6 +47,8 @@ class Source(Protocol):
     is_ordered: bool  # one envelope after the other
     desks: int  # how many keys share the accounts: account i belongs to desk i mod desks
 
+    fills_expected: int | None  # by a replay of everything
+
     def warm(self) -> None:
         """Whatever is slow the first time; called in a thread before the load."""
         ...
@@ -66,6 +68,8 @@ class RecordedSource:
         self.flow = flow
         self.is_ordered = flow.is_ordered
         self._limit = limit
+        is_whole = limit is None or limit >= len(flow.ops)
+        self.fills_expected = flow.fills_expected if is_whole else None
         self.world = World(flow.name, flow.assets, flow.markets, flow.funding)
 
     def warm(self) -> None:
@@ -85,6 +89,7 @@ class SyntheticSource:
     """The seeded flow, shared by `desks` keys; each has accounts of its own and sees its own book."""
 
     is_ordered = False
+    fills_expected: int | None = None
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ goes on with the same accounts.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from node.client import Client
 from node.keys import load_signer, new_seed, write_seed
 from node.wire import Detail
 from testnet.sources import Places, World
+
+Report = Callable[[str], None]
 
 
 class VenueError(LedgerError):
@@ -34,7 +36,7 @@ def desk_seeds(root: Path, desks: int) -> list[Path]:
     return paths
 
 
-async def open_venue(client: Client, world: World, root: Path, desks: int) -> Places:
+async def open_venue(client: Client, world: World, root: Path, desks: int, report: Report) -> Places:
     """List and fund `world` unless `root` remembers it; return the ledger's ids. `client` is the venue's."""
     memory = root / "venue.json"
     known = json.loads(memory.read_text()) if memory.exists() else {}
@@ -42,6 +44,7 @@ async def open_venue(client: Client, world: World, root: Path, desks: int) -> Pl
     entry = known.get(world.name)
     if entry is not None and entry["shape"] == shape:
         return Places(np.array(entry["markets"]), np.array(entry["accounts"]))
+    report(f"listing {len(world.markets)} markets, funding {len(world.funding):,} accounts")
     assets = await _register_assets(client, world)
     markets = await _list_markets(client, world, assets)
     accounts = await _open_accounts(client, len(world.funding), desk_seeds(root, desks))
