@@ -42,6 +42,7 @@ WRITE_BYTES_MAX = 1 << 18  # joined into one write
 GREETING_SECONDS = 10.0  # for the handshake and hello
 FRAME_SECONDS = 10.0  # for the rest of a frame, once it began
 WRITE_SECONDS = 30.0  # for a client to take one write
+GOODBYE_SECONDS = 1.0  # for a client that is cut off to hear why
 REPLY_BYTES_MAX = 32 << 20  # answers waiting for one client
 REQUESTS_MAX = 4096  # under way on one connection; beyond it the connection is not read
 QUERY_BYTES = 64 << 10  # what a query counts, beside envelopes, towards `client_queue_bytes`
@@ -110,6 +111,11 @@ class ClientPort:
             nursery.start_soon(self.desk.run)
             await trio.serve_tcp(self._accept, listen.port, host=listen.host, task_status=task_status)
 
+    def count_fault(self, fault: InputError) -> None:
+        """A client broke a rule and loses its connection."""
+        self.metrics.client_errors.labels(fault.code).inc()
+        self._log.info("client connection closed", code=fault.code, why=fault.message)
+
     async def _accept(self, stream: trio.SocketStream) -> None:
         limit = self.settings.client_connections
         if self._connections >= limit + EXTRA_CONNECTIONS_MAX:
@@ -127,11 +133,6 @@ class ClientPort:
             self.desk.leave(connection, list(connection.waiting.values()))
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(tls)
-        if connection.fault is not None:
-            self.metrics.client_errors.labels(connection.fault.code).inc()
-            self._log.info(
-                "client connection closed", code=connection.fault.code, why=connection.fault.message
-            )
 
 
 class _Fault(Exception):
@@ -169,6 +170,7 @@ class _Connection:
             await self._serve(is_extra)
         except* _Fault as group:
             self.fault = _first(group).error
+            self.port.count_fault(self.fault)
             await self._say_goodbye(self.fault)
         except* _CLOSED:
             pass  # the client left
@@ -198,7 +200,13 @@ class _Connection:
             )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write)
-            await self._read(nursery)
+            try:
+                await self._read(nursery)
+            except _Fault as fault:
+                # The writer ends the connection, once it has said what it was about to say.
+                self.fault = fault.error
+                self._has_output.set()
+                await trio.sleep_forever()
             nursery.cancel_scope.cancel()
 
     # -- reading --------------------------------------------------------------------------------
@@ -331,9 +339,8 @@ class _Connection:
             await self._has_output.wait()
             if self._outbox_bytes > REPLY_BYTES_MAX:
                 raise _Fault(Refused.TOO_SLOW, f"more than {REPLY_BYTES_MAX} bytes of answers are not read")
-            joined = self._take_output()
             with trio.move_on_after(WRITE_SECONDS) as scope:
-                await self.tls.send_all(joined)
+                await self.tls.send_all(self._take_output())
             if scope.cancelled_caught:
                 raise _Fault(Refused.TOO_SLOW, f"answers were not read within {WRITE_SECONDS:.0f} s")
             if self.fault is not None and not self._outbox:
@@ -355,9 +362,17 @@ class _Connection:
 
     async def _say_goodbye(self, error: InputError) -> None:
         """Tell a client that still listens why it is cut off."""
-        with trio.move_on_after(1.0):
+        with trio.move_on_after(GOODBYE_SECONDS):
             try:
                 await self.tls.send_all(encode_error(NO_REQUEST, error.code, error.message))
+                await self.tls.transport_stream.send_eof()
+                # Closing with unread input would reset the connection, and the client might lose our word.
+                drained = 0
+                while drained < REQUEST_BYTES_MAX:
+                    data = await self.tls.transport_stream.receive_some(READ_BYTES)
+                    if not data:
+                        return
+                    drained += len(data)
             except (*_CLOSED, trio.BusyResourceError):
                 return
 
