@@ -20,10 +20,13 @@ from consensus.messages import (
     Commit,
     CommitCert,
     Complain,
+    FetchBatches,
+    FetchBlocks,
     Message,
     NewView,
     Prepare,
     PrePrepare,
+    Status,
     ViewChange,
     Vote,
     signing_digest,
@@ -38,6 +41,8 @@ MEMORY_MAX = 256  # messages a replaying replica remembers
 FORGE_RATE = 0.1
 MUTATE_RATE = 0.2
 REPLAY_RATE = 0.2
+FLOOD_RATE = 0.05
+FLOOD_SIZE = 20
 
 
 class Liar:
@@ -111,26 +116,67 @@ class Withholding(Liar):
         self.put(to, message)
 
 
-class Equivocating(Liar):
-    """Tells one half of the cluster of one block, the other half of another, and votes for both."""
+class Bending(Liar):
+    """As primary, proposes a bent block to those who are targets, and votes for it towards them."""
 
     def __init__(
         self, node_id: int, replicas: ReplicaSet, signer: Signer, rng: Random, send: SendMessage
     ) -> None:
         super().__init__(node_id, replicas, signer, rng, send)
-        self._others: dict[bytes, bytes] = {}
+        self._bent: dict[bytes, Block] = {}
+
+    def is_target(self, to: int) -> bool:
+        """Whether `to` is told the bent block."""
+        return True
+
+    def bend(self, block: Block) -> Block:
+        """The block to propose instead."""
+        return block
 
     def send(self, sender: int, to: int, message: Message) -> None:
-        if to % 2:
+        if self.is_target(to):
             match message:
                 case PrePrepare(view, block, _) if self.replicas.primary(view) == self.id and block.batches:
-                    message = self.resign(replace(message, block=_other_block(block)))
-                    self._others[block.digest] = _other_block(block).digest
+                    bent = self._bent.get(block.digest)
+                    if bent is None:
+                        bent = self._bent[block.digest] = self.bend(block)
+                    message = self.resign(replace(message, block=bent))
                 case Prepare(_, _, name, replica, _) | Commit(_, _, name, replica, _) if replica == self.id:
-                    message = self.resign(replace(message, digest=self._others.get(name, name)))
+                    bent = self._bent.get(name)
+                    message = self.resign(replace(message, digest=bent.digest)) if bent else message
                 case _:
                     pass
         self.put(to, message)
+
+
+class Equivocating(Bending):
+    """Tells one half of the cluster of one block, the other half of another, and votes for both."""
+
+    def is_target(self, to: int) -> bool:
+        return to % 2 == 1
+
+    def bend(self, block: Block) -> Block:
+        return _other_block(block)
+
+
+class Repeating(Bending):
+    """Proposes batches again that were committed long ago, so that somebody may have forgotten them."""
+
+    def __init__(
+        self, node_id: int, replicas: ReplicaSet, signer: Signer, rng: Random, send: SendMessage
+    ) -> None:
+        super().__init__(node_id, replicas, signer, rng, send)
+        self._old: dict[bytes, None] = {}
+
+    def heard(self, message: Message) -> None:
+        if isinstance(message, PrePrepare):
+            self._old.update(dict.fromkeys(message.block.batches))
+
+    def bend(self, block: Block) -> Block:
+        old = [name for name in self._old if name not in block.batches]
+        self._old.update(dict.fromkeys(block.batches))
+        count = min(len(old), self.rng.randint(0, 2))
+        return replace(block, batches=block.batches + tuple(self.rng.sample(old, count)))
 
 
 class Mutating(Liar):
@@ -227,6 +273,48 @@ class Amnesiac(Liar):
         return tuple(p for p in emptied if isinstance(p, PrePrepare))
 
 
+class Flooding(Liar):
+    """Signs votes for every place and view it can think of, to fill what others keep for later."""
+
+    def send(self, sender: int, to: int, message: Message) -> None:
+        self.put(to, message)
+        if self.rng.random() < FLOOD_RATE:
+            for _ in range(FLOOD_SIZE):
+                self.put(to, self._invent(message))
+
+    def _invent(self, message: Message) -> Message:
+        view, seq = self._place(message)
+        later, ahead = view + self.rng.choice((0, 0, 1, 2, 1000)), seq + self.rng.randint(0, 300)
+        name, root = self.rng.randbytes(32), self.rng.randbytes(32)
+        empty = b""
+        return self.resign(
+            self.rng.choice(
+                (
+                    Prepare(later, ahead, name, self.id, empty),
+                    Commit(later, ahead, name, self.id, empty),
+                    PrePrepare(later, Block(ahead, 1, (name,)), empty),
+                    Attest(ahead, name, root, empty, self.id, empty),
+                    Complain(later, self.id, empty),
+                    ViewChange(later + 1, None, (), (), self.id, empty),
+                    Status(later, True, ahead, None, True),
+                    FetchBlocks(max(1, seq), seq + 100),
+                    FetchBatches((name,)),
+                )
+            )
+        )
+
+    def _place(self, message: Message) -> tuple[int, int]:
+        match message:
+            case PrePrepare(view, block, _):
+                return view, block.seq
+            case Prepare(view, seq) | Commit(view, seq):
+                return view, seq
+            case Status(view, _, committed):
+                return view, committed
+            case _:
+                return 0, 0
+
+
 class ByzantineNode(SimNode):
     """A node with a lying mouth. Its own mistakes only silence it."""
 
@@ -313,6 +401,8 @@ MakeLiar = Callable[[int, ReplicaSet, Signer, Random, SendMessage], Liar]
 LIARS: dict[str, MakeLiar] = {
     "silent": Silent,
     "equivocate": Equivocating,
+    "repeat": Repeating,
+    "flood": Flooding,
     "mutate": Mutating,
     "replay": Replaying,
     "forge": Forging,

@@ -210,6 +210,12 @@ class Cluster:
             self.nodes[node_id].start()
             self.network.connect(node_id)
 
+    def distrust(self, node_id: int) -> None:
+        """From now on no rule is expected to hold for this node."""
+        for node in [node for node in self.honest if node.id == node_id]:
+            node.observer = None
+            self.honest.remove(node)
+
     def heal(self) -> None:
         """Rejoin the network and stop losing messages."""
         self._say("heal")

@@ -108,6 +108,13 @@ def _dead_primary(options: SimOptions) -> SimOptions:
     return replace(options, faults=FaultOptions(), network=NetworkOptions(), strategies=("silent",))
 
 
+def _long_and_quiet(options: SimOptions) -> SimOptions:
+    """Many small blocks, small windows, no faults."""
+    return replace(
+        options.calm(), batches=200, block_orders_max=8, in_flight_max=1, window=4, checkpoint_interval=2
+    )
+
+
 def _lossy(options: SimOptions) -> SimOptions:
     return replace(options, network=NetworkOptions(loss_rate=0.3), faults=FaultOptions())
 
@@ -205,6 +212,14 @@ def _release_first(original: Any) -> Any:
         original(self, [effect for effect in effects if type(effect) in DURABLE])
 
     return commit
+
+
+def _refuse_old(original: Any) -> Any:
+    def hold(self: SimNode, payload: bytes, origin: int) -> None:
+        self.wanted.clear()
+        original(self, payload, origin)
+
+    return hold
 
 
 # Delivery
@@ -331,9 +346,7 @@ MUTANTS = (
         "never_erases",
         "the vote log grows for ever",
         (Patch(ReplicaState, "emit", _without_erasing),),
-        prepare=lambda options: replace(
-            options, batches=200, block_orders_max=8, window=4, checkpoint_interval=2
-        ),
+        prepare=_long_and_quiet,
     ),
     Mutant(
         "second_proposal_accepted",
@@ -354,6 +367,13 @@ MUTANTS = (
         "votes for blocks whose payloads are not held",
         (Patch(Batches, "want", _prepare_without_payloads),),
         prepare=_lossy,
+    ),
+    Mutant(
+        "old_payloads_refused",
+        "a restarted node gives no payload that stands in a stored block, though one was asked for",
+        (Patch(SimNode, "_hold", _refuse_old),),
+        ("repeat",),
+        prepare=_crashing,
     ),
     Mutant(
         "hash_order_execution",

@@ -242,6 +242,7 @@ class SimNode:
         if name in self.disk.listed and name not in self.wanted:
             self._note("batch_of_stored_block")
             return
+        self.wanted.discard(name)
         if name not in self.pool and name not in self.disk.batches:
             if len(self.pool) >= POOL_MAX:
                 self._note("pool_full")

@@ -12,7 +12,18 @@ MS_US = 1_000
 NODES_MIN = 1
 NODES_MAX = 13
 
-STRATEGIES = ("silent", "equivocate", "twins", "mutate", "replay", "forge", "withhold", "amnesia")
+STRATEGIES = (
+    "silent",
+    "equivocate",
+    "repeat",
+    "twins",
+    "mutate",
+    "replay",
+    "forge",
+    "flood",
+    "withhold",
+    "amnesia",
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,93 @@
+"""Random faults from a seed: every rule holds while they rage, and all work gets done once they end.
+
+`kontor sim` runs as many more as one likes.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from random import Random
+
+import pytest
+
+from consensus.simulator.byzantine import LIARS
+from consensus.simulator.cluster import run
+from consensus.simulator.options import STRATEGIES, draw_options
+
+FINGERPRINT = """
+import json
+from consensus.simulator.cluster import run
+results = [run(seed, 4) for seed in (3, 17)]
+print(json.dumps([[r.failure, r.fingerprint, r.events, dict(r.counters)] for r in results]))
+"""
+
+# What a fair number of seeds must have met, or the faults are too tame to prove anything.
+SOMETIMES = (
+    "checker.new_views_sent",
+    "checker.nulls_committed",
+    "fault.clog",
+    "fault.crash",
+    "fault.partition",
+    "fault.pause",
+    "network.duplicated",
+    "network.lost",
+    "network.overflowed",
+    "network.replayed",
+    "node.crash.after_commit",
+    "node.crash.before_commit",
+    "replica.batch_fetches",
+    "replica.block_fetches",
+    "replica.checkpoints",
+    "replica.complaint_echoes",
+    "replica.equivocations",
+    "replica.null_fills",
+    "replica.reproposals",
+    "replica.stashed",
+    "replica.view_joins",
+)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_four_replicas_stay_safe_and_finish(seed: int) -> None:
+    assert run(seed, 4).failure == ""
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_five_replicas_stay_safe_and_finish(seed: int) -> None:
+    """2f+1 would not be a quorum here."""
+    assert run(seed, 5).failure == ""
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_seven_replicas_stay_safe_and_finish(seed: int) -> None:
+    """Two of them may lie."""
+    assert run(seed, 7).failure == ""
+
+
+def test_the_seeds_meet_what_they_are_meant_to_meet() -> None:
+    met: dict[str, int] = {}
+    for seed in range(1000, 1040):
+        for name, value in run(seed, 4).counters.items():
+            met[name] = met.get(name, 0) + value
+    assert [name for name in SOMETIMES if not met.get(name)] == []
+
+
+def test_a_run_depends_on_its_seed_alone() -> None:
+    """Neither the process nor its hash seed leaves a trace: sets of bytes differ between processes."""
+    outputs = []
+    for hash_seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        done = subprocess.run(
+            [sys.executable, "-c", FINGERPRINT], env=environment, capture_output=True, text=True, check=True
+        )
+        outputs.append(json.loads(done.stdout))
+    assert outputs[0] == outputs[1]
+    here = run(17, 4)
+    assert outputs[0][1] == [here.failure, here.fingerprint, here.events, dict(here.counters)]
+    assert run(18, 4).fingerprint != here.fingerprint
+
+
+def test_every_kind_of_liar_is_drawn() -> None:
+    drawn = [name for seed in range(300) for name in draw_options(Random(seed), 4).strategies]
+    assert set(drawn) == set(STRATEGIES) == set(LIARS)
