@@ -15,7 +15,6 @@ from typing import TypeVar
 
 import trio
 
-from consensus.certificates import list_signatures
 from consensus.effects import (
     BatchReady,
     Blame,
@@ -192,16 +191,12 @@ class Node:
 
     async def _check_ahead(self, messages: list[Message]) -> None:
         """Certificates hold many signatures: compute them off the loop. A single vote is cheaper in it."""
-        rules, replicas = self.network.rules, self.network.replicas
-        signatures = [
-            signature
-            for message in messages
-            if isinstance(message, CERTIFICATES)
-            for signature in list_signatures(replicas, rules.window, rules.checkpoint_interval, message)
-        ]
-        if signatures:
-            verifier = self._parts.verifier
-            await trio.to_thread.run_sync(check_ahead, verifier, signatures, limiter=self._parts.threads)
+        heavy = [message for message in messages if isinstance(message, CERTIFICATES)]
+        if heavy:
+            network, parts = self.network, self._parts
+            await trio.to_thread.run_sync(
+                check_ahead, network.replicas, network.rules, parts.verifier, heavy, limiter=parts.threads
+            )
 
     def on_executed(self, executed: ExecutedBlock) -> None:
         """Our executor finished a block."""

@@ -1,6 +1,7 @@
 """Building a node from its home, running it, and closing everything it opened."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ from node.votes import ProofCollector, RememberingVerifier
 from node.warm import warm_kernels
 
 MIB = 1 << 20
+# How long a worker thread may keep the interpreter while the loop waits for it. Python's 5 ms are a
+# whole round trip of the protocol.
+SWITCH_SECONDS = 0.0005
 Report = Callable[[str], None]
 
 
@@ -74,6 +78,7 @@ async def run_node(
             log.info("recovered", committed=recovered.committed, executed=recovered.executed)
             async with trio.open_nursery() as nursery:
                 if handle_signals:
+                    sys.setswitchinterval(SWITCH_SECONDS)
                     await nursery.start(_stop_on_signal, nursery.cancel_scope, report)
                 node = await nursery.start(_run, home, config, network, stores, recovered, log)
                 report(f"node {config.node.id} at height {recovered.executed}: ready")

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from consensus.messages import Attest, Block
+from consensus.certificates import list_signatures
+from consensus.messages import Attest, Block, Message
 from consensus.primitives.crypto import Verifier
 from consensus.primitives.errors import SignatureError
 from consensus.quorum import ReplicaSet
 from engine.journal import BlockResult
+from node.network import Rules
 from node.receipts import attestation_message
 from node.services import ProvenBlock
 
@@ -41,12 +43,13 @@ class RememberingVerifier:
                 return
 
 
-def check_ahead(verifier: Verifier, signatures: Iterable[tuple[bytes, bytes, bytes]]) -> None:
-    """In a worker thread: check (public key, message, signature) triples, so that a verifier that
-    remembers need not compute them in the loop. Bad ones are left for the protocol to refuse."""
-    for public_key, message, signature in signatures:
-        with suppress(SignatureError):
-            verifier.verify(public_key, message, signature)
+def check_ahead(replicas: ReplicaSet, rules: Rules, verifier: Verifier, messages: Iterable[Message]) -> None:
+    """In a worker thread: check every signature inside `messages`, so that a verifier that remembers need
+    not compute them in the loop. Bad ones are left for the protocol to refuse."""
+    for message in messages:
+        for place in list_signatures(replicas, rules.window, rules.checkpoint_interval, message):
+            with suppress(SignatureError):
+                verifier.verify(*place)
 
 
 @dataclass

@@ -210,7 +210,7 @@ async def test_a_node_does_not_talk_to_a_listener_with_another_certificate(homes
         # Validator 1's file says that validator 2 listens where 3 does.
         validators[2] = replace(validators[2], peer_address=validators[3].peer_address)
         validators[3] = replace(validators[3], peer_address=network.validators[2].peer_address)
-        third = await links.start(3)
+        await links.start(3)
         confused = await links.start(1, network=replace(network, validators=tuple(validators)))
         await _until(lambda: confused.faults("bad_hello") > 0)
         assert confused.transport.connected == []

@@ -1,0 +1,122 @@
+"""Micro-batches from peers: only what is whole and signed gets into the pool."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import trio
+
+from consensus.effects import BatchReady
+from consensus.messages import batch_digest
+from consensus.primitives.crypto import Ed25519Verifier
+from consensus.primitives.errors import SignatureError
+from engine.batch import encode_batch
+from engine.envelope import HEADER_SIZE, SIGNED_SIZE, encode_orders, orders_array
+from engine.records import Op
+from node.payloads import PayloadIntake, check_batch
+from node.pool import PayloadPool
+from node.services import VerdictCache
+from tests.helpers.venue import CHAIN_ID, NEVER, signer
+
+
+def _envelope(nonce: int, orders: int = 3) -> bytes:
+    items = orders_array([(Op.NEW, 0, 0, 0, number, 10, 1) for number in range(orders)])
+    return encode_orders(signer("client"), CHAIN_ID, 0, nonce, NEVER, items)
+
+
+def _with_bad_signature(envelope: bytes) -> bytes:
+    return envelope[:SIGNED_SIZE] + bytes(64) + envelope[HEADER_SIZE:]
+
+
+@dataclass
+class _Intake:
+    pool: PayloadPool
+    intake: PayloadIntake
+    ready: list[BatchReady]
+    faults: list[tuple[int, str]]
+    moved: trio.Event = field(default_factory=trio.Event)
+
+    async def put(self, peer: int, payload: bytes) -> None:
+        """Hand over a payload and wait until something came of it."""
+        self.moved = trio.Event()
+        await self.intake.put(peer, payload)
+        await self.moved.wait()
+
+
+@asynccontextmanager
+async def _intake(quota: int = 1 << 20) -> AsyncIterator[_Intake]:
+    pool, ready, faults = PayloadPool(quota), [], []
+
+    def on_ready(event: BatchReady) -> None:
+        ready.append(event)
+        made.moved.set()
+
+    def on_fault(peer: int, kind: str) -> None:
+        faults.append((peer, kind))
+        made.moved.set()
+
+    intake = PayloadIntake(
+        [1, 2], pool, VerdictCache(), Ed25519Verifier(), trio.CapacityLimiter(2), on_ready, on_fault
+    )
+    made = _Intake(pool, intake, ready, faults)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(intake.run)
+            yield made
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("count", [1, 20])
+async def test_a_valid_batch_is_pooled_and_announced_with_its_size(count: int) -> None:
+    payload = encode_batch([_envelope(nonce) for nonce in range(count)])
+    async with _intake() as made:
+        await made.put(1, payload)
+    name = batch_digest(payload)
+    assert made.ready == [BatchReady(name, 3 * count, len(payload), 1)]
+    assert made.pool.get(name) == payload
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("payload", "kind"),
+    [
+        (b"", "batch_malformed"),
+        (b"garbage", "batch_malformed"),
+        (encode_batch([_envelope(1)])[:-8], "batch_malformed"),
+        (encode_batch([_envelope(1)]) + bytes(8), "batch_malformed"),
+        (encode_batch([_envelope(1), _with_bad_signature(_envelope(2))]), "batch_signature"),
+    ],
+)
+async def test_a_broken_batch_is_blamed_on_its_sender_and_not_kept(payload: bytes, kind: str) -> None:
+    good = encode_batch([_envelope(7)])
+    async with _intake() as made:
+        await made.put(1, payload)
+        assert made.faults == [(1, kind)]
+        await made.put(2, good)
+    assert [event.digest for event in made.ready] == [batch_digest(good)]
+    assert made.pool.get(batch_digest(payload)) is None
+
+
+@pytest.mark.trio
+async def test_a_peer_beyond_its_quota_is_told_apart_from_the_others() -> None:
+    first, second = (encode_batch([_envelope(nonce)]) for nonce in (1, 2))
+    async with _intake(quota=len(first)) as made:
+        await made.put(1, first)
+        await made.put(1, second)
+        assert made.faults == [(1, "pool_full")]
+        await made.put(2, second)
+    assert len(made.ready) == 2
+
+
+def test_checked_signatures_are_remembered_for_execution() -> None:
+    verdicts = VerdictCache()
+    payload = encode_batch([_envelope(1), _envelope(2)])
+    assert check_batch(payload, verdicts, Ed25519Verifier()) == 6
+
+    class _Never:
+        def verify(self, public_key: bytes, message: bytes, signature: bytes) -> None:
+            raise SignatureError("checked a second time")
+
+    assert check_batch(payload, verdicts, _Never()) == 6
