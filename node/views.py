@@ -52,7 +52,7 @@ class AssetView:
 
 @dataclass(frozen=True)
 class MarketView:
-    """A market. Prices are ticks, quantities lots; 0 means no bid, no ask, no trade yet."""
+    """A market. Prices are ticks, quantities lots; 0 means no bid or no ask."""
 
     id: int
     name: str
@@ -68,7 +68,6 @@ class MarketView:
     status: int
     best_bid: int
     best_ask: int
-    last_price: int
     open_orders: int
 
 

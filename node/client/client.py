@@ -348,4 +348,4 @@ def _still_asset(view: views.AssetView) -> views.AssetView:
 
 def _still_market(view: views.MarketView) -> views.MarketView:
     """A market without what every block may change, so that nodes at different heights agree."""
-    return replace(view, status=0, best_bid=0, best_ask=0, last_price=0, open_orders=0)
+    return replace(view, status=0, best_bid=0, best_ask=0, open_orders=0)

@@ -13,7 +13,7 @@ from node.views import AssetView, MarketView
 BTC = AssetView(0, "BTC", 8, 0, 0, 0)
 USD = AssetView(1, "USD", 2, 0, 0, 0)
 # a lot is 0.0001 BTC, and one tick of a lot is 0.01 USD: a tick of a whole BTC is 100 USD
-MARKET = MarketView(0, "BTC-USD", 0, 1, 10**4, 1, 10**6, 10**9, 0, 0, 0, 1, 0, 0, 0, 0)
+MARKET = MarketView(0, "BTC-USD", 0, 1, 10**4, 1, 10**6, 10**9, 0, 0, 0, 1, 0, 0, 0)
 LISTING = Listing((BTC, USD), (MARKET,))
 
 
