@@ -29,7 +29,7 @@ from engine.layout import SCOPES_ALL
 from engine.records import Code
 from node import views
 from node.client import orders as ops
-from node.client.errors import LinkLost, NotConnected, Refused, Rejected
+from node.client.errors import LinkLost, NotConnected, Refused, Rejected, UnitError
 from node.client.nodes import Nodes
 from node.client.submit import ATTEMPT_SECONDS, Submitter
 from node.client.units import Listing, Number, base_units, whole_amount
@@ -98,6 +98,7 @@ class Client:
         self._submitter = Submitter(nodes)
         self._nonce = time.time_ns() // 1000
         self._listing: Listing | None = None
+        self._seen_height = 0  # of the newest outcome: nodes behind it have not seen what we did
 
     @property
     def public_key(self) -> bytes:
@@ -121,8 +122,8 @@ class Client:
         `side` is buy or sell; `tif` GTC, IOC, FOK, POST_ONLY, or MARKET with `price` as protection.
         Raises `Rejected` with the ledger's code (INSUFFICIENT_FUNDS, WOULD_CROSS, …).
         """
+        view = await self._market(market)
         listing = await self.listing()
-        view = listing.market(market)
         order_id = self._next_nonce() if client_order_id is None else client_order_id
         order = ops.new(
             view.id,
@@ -140,7 +141,7 @@ class Client:
 
     async def cancel(self, market: str | int, client_order_id: int) -> Outcome:
         """Take an order off the book. Raises `Rejected` UNKNOWN_ORDER if it does not rest there."""
-        view = (await self.listing()).market(market)
+        view = await self._market(market)
         _, outcome = await self._submit_one(ops.cancel(view.id, self.account, client_order_id), "the cancel")
         return outcome
 
@@ -149,7 +150,7 @@ class Client:
         if market is None:
             order = ops.cancel_all(self.account)
         else:
-            order = ops.cancel_all(self.account, (await self.listing()).market(market).id)
+            order = ops.cancel_all(self.account, (await self._market(market)).id)
         _, outcome = await self._submit_one(order, "the cancel")
         return outcome
 
@@ -210,17 +211,17 @@ class Client:
 
     async def deposit(self, account: int, asset: str | int, amount: Number) -> None:
         """By the asset's issuer or the venue: credit an account."""
-        view = (await self.listing()).asset(asset)
+        view = await self._asset(asset)
         await self.command(ledger.Deposit(account, view.id, base_units(view, amount)))
 
     async def withdraw(self, asset: str | int, amount: Number) -> None:
         """Take value out of the ledger from this account."""
-        view = (await self.listing()).asset(asset)
+        view = await self._asset(asset)
         await self.command(ledger.Withdraw(self.account, view.id, base_units(view, amount)))
 
     async def transfer(self, target: int, asset: str | int, amount: Number) -> None:
         """Send value from this account to another."""
-        view = (await self.listing()).asset(asset)
+        view = await self._asset(asset)
         await self.command(ledger.Transfer(self.account, target, view.id, base_units(view, amount)))
 
     # -- envelopes -------------------------------------------------------------------------------
@@ -234,7 +235,9 @@ class Client:
         `OutcomeUnknown`: then ask `receipt` later.
         """
         envelope: Envelope = decode(data)
-        return await self._submitter.submit(data, envelope, detail, timeout_s or self.timeout_s)
+        outcome = await self._submitter.submit(data, envelope, detail, timeout_s or self.timeout_s)
+        self._seen_height = max(self._seen_height, outcome.height)
+        return outcome
 
     async def receipt(self, envelope_digest: bytes, detail: Detail = Detail.RESULTS) -> Outcome:
         """What became of an envelope, proven. Raises `NotFound` if f+1 nodes never executed it, and
@@ -250,11 +253,10 @@ class Client:
 
     async def balances(self, account: int | None = None) -> list[Balance]:
         """What an account has, by asset."""
-        listing = await self.listing()
         rows = await self._view_list(
             "balances", views.BalanceView, self.account if account is None else account
         )
-        assets = [listing.asset(row.asset) for row in rows]
+        assets = [await self._asset(row.asset) for row in rows]
         return [
             Balance(asset.name, whole_amount(asset, row.available), whole_amount(asset, row.held))
             for asset, row in zip(assets, rows, strict=True)
@@ -275,10 +277,22 @@ class Client:
 
     async def listing(self, refresh: bool = False) -> Listing:
         """Assets and markets as f+1 nodes tell them alike: one that lied about a tick could make us sign
-        a wrong price. Kept until `refresh`; new listings do not change old ones."""
+        a wrong price. Kept until `refresh`, or until something is asked for that is not in it."""
         if self._listing is None or refresh:
             self._listing = await self._fetch_listing()
         return self._listing
+
+    async def _market(self, name: str | int) -> views.MarketView:
+        try:
+            return (await self.listing()).market(name)
+        except UnitError:
+            return (await self.listing(refresh=True)).market(name)  # it may be new
+
+    async def _asset(self, name: str | int) -> views.AssetView:
+        try:
+            return (await self.listing()).asset(name)
+        except UnitError:
+            return (await self.listing(refresh=True)).asset(name)
 
     async def _fetch_listing(self) -> Listing:
         told: dict[int, Listing] = {}
@@ -288,6 +302,9 @@ class Client:
             while True:
                 node = await rotation.next()
                 try:
+                    if (await self.status(node)).executed < self._seen_height:
+                        last = f"node {node} is behind"
+                        continue
                     assets = await self._view_list("assets", views.AssetView, node=node)
                     markets = await self._view_list("markets", views.MarketView, node=node)
                 except (NotConnected, Refused) as error:
