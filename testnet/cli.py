@@ -110,7 +110,7 @@ def _register_testnet(subparsers: "Subparsers") -> None:
 def _register_flow(subparsers: "Subparsers") -> None:
     from testnet.importers.formats import ACCOUNTS, FORMATS
 
-    actions = _group(subparsers, "flow", "recorded order flow")
+    actions = _group(subparsers, "flow", "turn recorded market data into flows")
     formats = "\n".join(f"  {name:18} {item.help}" for name, item in FORMATS.items())
     command = _command(actions, "import", "turn a recording into a flow", IMPORT_HELP + formats, flow_import)
     command.add_argument("--format", required=True, choices=FORMATS, help="of FILE")
@@ -132,7 +132,7 @@ def _register_bench(subparsers: "Subparsers") -> None:
     actions = _group(subparsers, "bench", "measure, print a table or JSON")
     _delegated(actions, "engine", "matching, funds and fees on one core, no network", "testnet.bench_engine")
     _delegated(
-        actions, "cluster", "durable nodes: throughput, and latency at 10 % load", "testnet.bench_cluster"
+        actions, "cluster", "durable nodes: throughput, and latency at light load", "testnet.bench_cluster"
     )
 
 
