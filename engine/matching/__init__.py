@@ -1,0 +1,33 @@
+"""Matching: price-time priority for a block of order operations in one compiled call.
+
+    kernels    `execute_orders`: two passes over a block, resumable; `run_orders` drives it. Read first
+    orders     the operations: admission, entering the book, leaving it
+    admit      what an order must satisfy, rule by rule
+    taking     an incoming order meets the book; fill limit, self-trade prevention
+    book       FIFO levels, order rows, each account's own orders
+    ladder     which price levels are occupied: a bitmap with summaries
+    prefetch   asking for memory some operations ahead
+    records    journal lines
+
+Money moves in `engine.clearing`, called from here. Every kernel runs interpreted too, and
+`tests/helpers/slow_book.py` is the same rulebook in plain integers.
+
+Decisions
+---------
+2026-11-24 The ladder is dense: one level row per tick, fixed at listing. Next-price search is a few words of
+a bitmap, however sparse the book; the cost is 16 bytes of address space per tick, of which only
+touched pages become memory.
+2026-11-24 Cancels and reductions of resting orders run before everything else in a block, then operations in
+listing order. CANCEL_ALL takes part in both passes. Whoever replays a recorded stream, in which a
+cancel may follow the order that would have hit it, puts a block boundary between them.
+2026-11-24 Operations name an order by (account, client order id, market). An id is free again once its order
+is gone.
+2026-11-24 REPLACE gives a new price and a new open quantity, and always goes to the back; REDUCE keeps the
+place. A refused REPLACE changes nothing. Time in force of a REPLACE is GTC or post-only.
+2026-11-24 One order meets at most FILLS_PER_ORDER_MAX resting orders, so that no operation's work is
+unbounded; what is left is cancelled with FILL_LIMIT. FOK counts by the same limit and walks instead
+of trading and undoing.
+2026-11-24 A refused operation changes no byte. IOC and market orders that would meet nobody are refused
+before a balance row is opened for them.
+2026-11-24 Post-only asks only whether the price crosses, even if all it would meet is its own account.
+"""
