@@ -22,6 +22,7 @@ FETCH = "fetch"
 
 FETCH_RETRY = 10  # fetch delays between two requests for one payload
 FETCH_MESSAGES_MAX = 4  # requests for payloads a step
+SERVED_MAX = 1024  # blocks, and as many payloads, served a peer within one `status_us`
 
 
 @dataclass(slots=True)
@@ -67,6 +68,7 @@ class CatchUp:
         self._pause_us = state.config.status_us
         self._mark = (0, 0, False)
         self._was_open = False
+        self._served: dict[tuple[str, int], tuple[int, int]] = {}
 
     # Where we stand
 
@@ -240,7 +242,7 @@ class CatchUp:
     def on_fetch_blocks(self, sender: int, m: FetchBlocks) -> None:
         """Serve committed blocks, as many as we would ask for."""
         last = min(m.last, self._state.committed, m.first + self._state.config.catch_up_blocks - 1)
-        if m.first <= last:
+        if m.first <= last and self._may_serve("blocks", sender, last - m.first + 1):
             self._state.emit(SendBlocks(sender, m.first, last))
 
     # Payloads
@@ -267,4 +269,17 @@ class CatchUp:
 
     def on_fetch_batches(self, sender: int, m: FetchBatches) -> None:
         """Serve payloads; the node skips those it does not hold."""
-        self._state.emit(SendBatches(sender, m.digests))
+        if self._may_serve("batches", sender, len(m.digests)):
+            self._state.emit(SendBatches(sender, m.digests))
+
+    def _may_serve(self, what: str, peer: int, amount: int) -> bool:
+        """Whether `peer` has not yet been served its share: a short request must not cost us without end."""
+        now_us = self._state.now_us
+        since_us, served = self._served.get((what, peer), (now_us, 0))
+        if not since_us <= now_us < since_us + self._state.config.status_us:
+            since_us, served = now_us, 0
+        if served + amount > SERVED_MAX:
+            self._state.count("unserved")
+            return False
+        self._served[what, peer] = (since_us, served + amount)
+        return True

@@ -172,6 +172,24 @@ def test_answers_to_status_are_rationed() -> None:
     assert len(seat.said(Status)) == 1
 
 
+def test_a_peer_that_asks_without_end_is_served_its_share() -> None:
+    group = Group()
+    fill(group, 3)
+    group.wait(1_000_000)
+    seat = group.seats[1]
+    seat.effects.clear()
+    for _ in range(2000):
+        group.deliver(1, FetchBlocks(1, 3), sender=3)
+        group.deliver(1, FetchBatches((name_of(1),)), sender=3)
+    assert len(seat.of(SendBlocks)) == 1024 // 3
+    assert len(seat.of(SendBatches)) == 1024
+    group.deliver(1, FetchBlocks(1, 3), sender=2)
+    assert len(seat.of(SendBlocks)) == 1024 // 3 + 1, "another peer has its own share"
+    group.wait(group.config.status_us)
+    group.deliver(1, FetchBlocks(1, 3), sender=3)
+    assert len(seat.of(SendBlocks)) == 1024 // 3 + 2
+
+
 def test_status_does_not_echo_for_ever() -> None:
     group = Group()
     fill(group, 2)
