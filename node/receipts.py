@@ -28,6 +28,7 @@ from node.services import ProvenBlock
 from node.wire import Detail
 
 ROOTS_KEPT = 1024  # attested results a client has already checked
+CHUNKS_KEPT = 256  # chunks (4 KiB) it has already checked
 _INT63 = 2**63 - 1
 
 
@@ -110,17 +111,18 @@ def build_receipt(block: ProvenBlock, envelope_index: int, detail: Detail) -> Re
 
 
 class ReceiptVerifier:
-    """Checks receipts of one network. Remembers results whose attestations it has already checked."""
+    """Checks receipts of one network. Remembers attested results and chunks it has already checked."""
 
     def __init__(self, replicas: ReplicaSet, verifier: Verifier) -> None:
         self._replicas = replicas
         self._verifier = verifier
         self._attested: OrderedDict[tuple[int, bytes], None] = OrderedDict()
+        self._proven: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
 
     def verify(self, receipt: Receipt, envelope_digest: bytes, detail: Detail = Detail.SUMMARY) -> Outcome:
         """Return what `receipt` proves about the envelope. Raises `ProtocolError` if it proves nothing."""
         self._check_attestations(receipt)
-        records = _Records(receipt)
+        records = _Records(receipt, self._proven)
         line = records.take(receipt.envelope_index, 1, Kind.ENVELOPE)[0]
         if (int(line["counter_order_id"]), int(line["price"])) != digest_words(envelope_digest):
             raise ProtocolError("the receipt is about another envelope")
@@ -195,19 +197,21 @@ def digest_words(envelope_digest: bytes) -> tuple[int, int]:
 
 
 class _Records:
-    """The journal lines a receipt proves, once each chunk's path has been checked."""
+    """The journal lines a receipt proves, once each chunk's path has been checked.
 
-    def __init__(self, receipt: Receipt) -> None:
+    `proven` holds chunks checked before, by root and index: envelopes of one block share them.
+    """
+
+    def __init__(self, receipt: Receipt, proven: OrderedDict[tuple[bytes, int], bytes]) -> None:
+        self._receipt = receipt
         self._chunks: dict[int, np.ndarray] = {}
-        count = receipt.record_count
-        chunk_count = -(-count // CHUNK_RECORDS)
         for chunk in receipt.chunks:
-            wanted = min(CHUNK_RECORDS, count - chunk.index * CHUNK_RECORDS)
-            if len(chunk.data) != wanted * JOURNAL.itemsize:
-                raise ProtocolError(f"chunk {chunk.index} has {len(chunk.data)} bytes")
-            merkle.verify(
-                receipt.chunks_root, merkle.hash_leaf(chunk.data), chunk.index, chunk_count, chunk.path
-            )
+            place = (receipt.chunks_root, chunk.index)
+            if proven.get(place) != chunk.data:
+                _check_chunk(receipt, chunk)
+                proven[place] = chunk.data
+                if len(proven) > CHUNKS_KEPT:
+                    proven.popitem(last=False)
             self._chunks[chunk.index] = np.frombuffer(chunk.data, dtype=JOURNAL)
 
     def take(self, first: int, count: int, *kinds: Kind) -> np.ndarray:
@@ -215,12 +219,23 @@ class _Records:
         wanted = _chunk_range(first, count)
         if first < 0 or any(index not in self._chunks for index in wanted):
             raise ProtocolError(f"the receipt does not prove journal records {first} to {first + count - 1}")
-        joined = np.concatenate([self._chunks[index] for index in wanted])
+        pieces = [self._chunks[index] for index in wanted]
+        joined = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         start = first - wanted.start * CHUNK_RECORDS
         records = joined[start : start + count]
-        if len(records) != count or not np.isin(records["kind"], kinds).all():
+        found = records["kind"]
+        if len(records) != count or found[0] not in kinds or (found != found[0]).any():
             raise ProtocolError(f"journal records from {first} are not what the receipt says")
         return records
+
+
+def _check_chunk(receipt: Receipt, chunk: ChunkProof) -> None:
+    count = receipt.record_count
+    wanted = min(CHUNK_RECORDS, count - chunk.index * CHUNK_RECORDS)
+    if len(chunk.data) != wanted * JOURNAL.itemsize:
+        raise ProtocolError(f"chunk {chunk.index} has {len(chunk.data)} bytes")
+    leaf, chunk_count = merkle.hash_leaf(chunk.data), -(-count // CHUNK_RECORDS)
+    merkle.verify(receipt.chunks_root, leaf, chunk.index, chunk_count, chunk.path)
 
 
 def _wanted_chunks(journal: np.ndarray, envelope_index: int, detail: Detail) -> list[int]:
