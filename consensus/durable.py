@@ -61,6 +61,7 @@ class VoteLog:
         self.view_change: ViewChange | None = None
         self.new_view: NewView | None = None
         self.stable: CheckpointCert | None = None
+        self.low = 0  # low water mark: the seq of `stable`
         self.accepted: dict[int, PrePrepare] = {}
         self.prepared: dict[int, PreparedCert] = {}
         self.delivered: dict[int, bytes] = {}
@@ -68,11 +69,6 @@ class VoteLog:
         for key, value in durable.items():
             self._restore(key, value)
         self._check_restored()
-
-    @property
-    def low(self) -> int:
-        """Low water mark: the highest checkpoint proven stable."""
-        return self.stable.seq if self.stable else 0
 
     # Views
 
@@ -152,7 +148,7 @@ class VoteLog:
     def stabilise(self, cert: CheckpointCert) -> None:
         """Raise the low water mark and erase what it settles."""
         ensure(cert.seq > self.low, f"checkpoint {cert.seq} is not above {self.low}")
-        self.stable = cert
+        self.stable, self.low = cert, cert.seq
         self._emit(Persist(STABLE, CODEC.encode(cert)))
         self._trim(ACCEPTED, self.accepted)
         self._trim(PREPARED, self.prepared)
@@ -180,6 +176,7 @@ class VoteLog:
                 self.new_view = _decode(NewView, key, value)
             case b"stable":
                 self.stable = _decode(CheckpointCert, key, value)
+                self.low = self.stable.seq
             case b"accepted/":
                 self.accepted[seq] = _decode(PrePrepare, key, value)
             case b"prepared/":

@@ -37,7 +37,7 @@ from consensus.messages import (
 from consensus.ordering import Ordering
 from consensus.pacemaker import NEW_VIEW, REQUEST, Pacemaker
 from consensus.primitives.crypto import Signer, Verifier
-from consensus.primitives.errors import ProtocolError, StorageError, ensure
+from consensus.primitives.errors import InvariantViolation, ProtocolError, StorageError, ensure
 from consensus.quorum import ReplicaSet
 from consensus.state import ReplicaConfig, ReplicaState
 from consensus.view_change import ViewChanges
@@ -85,7 +85,7 @@ class Replica:
         self._catch_up = CatchUp(
             state, self._batches, self._ordering, self._checkpoints, self._pacemaker, self._view_changes
         )
-        self._marks = (0, 0, 0, 0)
+        self._marks = (0, 0, 0, 0, True)
 
     # What a node may look at
 
@@ -240,31 +240,33 @@ class Replica:
     def check_invariants(self) -> None:
         """Raise if this replica's own state is wrong; a few comparisons, run after every event.
 
-        View, low water mark, committed and executed only grow; nothing runs that is not committed;
-        an active view above 0 has its new-view message; slots stand inside the window; every queue
-        keeps its bound; a primary proposes above all that is settled.
+        View, low water mark, committed and executed only grow; nothing runs that is not committed; an
+        active view above 0 has its new-view message, an inactive one our view change and no slots;
+        locks stand inside the window; queues keep their bounds; a primary stays inside the window.
         """
         state, ordering, config = self._state, self._ordering, self._state.config
-        marks = (state.view, state.low, state.committed, state.executed)
-        before, self._marks = self._marks, marks
-        if marks != before:
-            grows = all(now >= then for now, then in zip(marks, before, strict=True))
-            ensure(grows, f"(view, low, committed, executed) went from {before} to {marks}")
-            ensure(
-                state.executed <= state.committed, f"executed {state.executed} > committed {state.committed}"
-            )
-            new_view = state.votes.new_view
-            proven = state.view == 0 or (new_view is not None and new_view.view == state.view)
-            ensure(proven or not state.active, f"active in view {state.view} without its new-view message")
-            ensure(state.active or not ordering.slots, f"slots are open though view {state.view} is inactive")
-            ensure(
-                len(state.votes.prepared) <= config.window,
-                f"{len(state.votes.prepared)} prepared certificates; window {config.window}",
-            )
-        ensure(len(ordering.slots) <= config.window, f"{len(ordering.slots)} slots; window {config.window}")
+        marks = (state.view, state.low, state.committed, state.executed, state.active)
+        if marks != self._marks:
+            self._check_marks(marks)
+            self._marks = marks
+        slots, certified = len(ordering.slots), len(ordering.certified)
+        if slots > config.window or certified > config.window + 2 * config.catch_up_blocks:
+            raise InvariantViolation(f"{slots} slots and {certified} certificates; window {config.window}")
+        if ordering.next_seq > state.low + config.window + 1 and state.is_primary:
+            raise InvariantViolation(f"next proposal {ordering.next_seq} is beyond the window at {state.low}")
+
+    def _check_marks(self, marks: tuple[int, int, int, int, bool]) -> None:
+        state, votes = self._state, self._state.votes
+        before = self._marks
+        grows = all(now >= then for now, then in zip(marks[:4], before[:4], strict=True))
+        ensure(grows, f"(view, low, committed, executed) went from {before[:4]} to {marks[:4]}")
+        ensure(state.executed <= state.committed, f"executed {state.executed} > committed {state.committed}")
+        is_proven = state.view == 0 or (votes.new_view is not None and votes.new_view.view == state.view)
+        ensure(is_proven or not state.active, f"active in view {state.view} without its new-view message")
+        has_left = votes.view_change is not None and votes.view_change.view == state.view
+        ensure(has_left or state.active, f"view {state.view} is inactive without a view change of ours")
+        ensure(state.active or not self._ordering.slots, f"slots are open in the inactive view {state.view}")
         ensure(
-            ordering.next_seq <= state.low + config.window + 1 or not state.is_primary,
-            f"next proposal {ordering.next_seq} is outside the window above {state.low}",
+            all(state.low < seq <= state.low + state.config.window for seq in votes.prepared),
+            f"prepared certificates outside the window above {state.low}: {sorted(votes.prepared)}",
         )
-        certified_max = config.window + 2 * config.catch_up_blocks
-        ensure(len(ordering.certified) <= certified_max, f"{len(ordering.certified)} certificates wait")
