@@ -15,6 +15,7 @@ in compiled code (`error_model="numpy", _nrt=False`); no kernel divides by anyth
 """
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 
 _ROOT = Path(__file__).resolve().parent
 _CONSTANTS = ("layout.py", "records.py")  # compiled into kernels, without holding any
+_FOLDERS_MAX = 6
 
 
 def _sources_digest() -> str:
@@ -37,9 +39,21 @@ def _sources_digest() -> str:
 
 def _choose_cache_folder() -> None:
     """Use a folder beside the sources; where that cannot be written, leave numba's own choice."""
-    folder = _ROOT / "__pycache__"
-    if not numba.config.CACHE_DIR and os.access(folder if folder.exists() else _ROOT, os.W_OK):
-        numba.config.CACHE_DIR = str(folder / f"kernels-{_sources_digest()}")
+    parent = _ROOT / "__pycache__"
+    if numba.config.CACHE_DIR or not os.access(parent if parent.exists() else _ROOT, os.W_OK):
+        return
+    folder = parent / f"kernels-{_sources_digest()}"
+    if not folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _drop_old_folders(parent)
+    numba.config.CACHE_DIR = str(folder)
+
+
+def _drop_old_folders(parent: Path) -> None:
+    """Forget all but the youngest caches: each is some 20 MB that no present source will ask for."""
+    found = sorted(parent.glob("kernels-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for folder in found[_FOLDERS_MAX:]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 _choose_cache_folder()
