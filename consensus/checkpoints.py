@@ -37,9 +37,14 @@ class Checkpoints:
 
     def restore(self, replayed: Sequence[Executed]) -> None:
         """After a restart: attest again what the node replayed, and what was attested of checkpoints."""
+        stable = self._state.votes.stable
         for result in replayed:
-            if result.seq > self._state.low and result.seq not in self.own:
+            if stable is not None and result.seq == stable.seq:
+                self._compare_with_stable(stable, result)
+            if result.seq > self._state.low and not self._state.diverged:
                 self._attest(result)
+        if self._state.diverged:
+            return
         for attest in [self.own[seq] for seq in sorted(self.own) if self._is_checkpoint(seq)]:
             self._state.broadcast(attest)
         if self.latest and not self._is_checkpoint(self.latest.seq):

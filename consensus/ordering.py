@@ -326,7 +326,7 @@ class Ordering:
             if proposal.view == state.view and seq >= self.fresh_seq:
                 self.next_seq = max(self.next_seq, seq + 1)
                 self._offer(self._open(seq), proposal, fresh=False)
-                if state.is_primary:
+                if state.is_primary and not state.diverged:
                     state.broadcast(proposal)
         for seq, cert in sorted(state.votes.prepared.items()):
             if cert.proposal.view == state.view and seq in self.slots:

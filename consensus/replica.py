@@ -131,7 +131,14 @@ class Replica:
 
     @property
     def counters(self) -> dict[str, int]:
-        """How often each interesting path was taken."""
+        """How often each interesting path was taken.
+
+        Ordering: proposals, delivered, null_blocks, stashed, clock_waits. Views: complaints,
+        complaint_echoes, reminders, view_changes (left), view_joins, new_views (entered), new_views_led,
+        reproposals, null_fills, contradicted_proposals. Repair: status_asks, views_forwarded,
+        blocks_forwarded, block_fetches, batch_fetches, catch_up_blocks, commit_certs_too_far, unserved.
+        Others: checkpoints, refused, equivocations, diverged.
+        """
         return self._state.counters
 
     # Events
@@ -142,8 +149,8 @@ class Replica:
         state.now_us = now_us
         new_view = state.votes.new_view
         base, _ = compute_proposals(new_view.view_changes) if new_view else (0, [])
+        self._checkpoints.restore(self._replayed)  # first: a state that came out wrong must not vote
         self._ordering.restore(base, new_view.proposals if new_view else ())
-        self._checkpoints.restore(self._replayed)
         self._view_changes.restore()
         state.broadcast(self._catch_up.status(asks=True))
         self._settle()

@@ -69,7 +69,7 @@ class ViewChanges:
     def restore(self) -> None:
         """After a restart: an unfinished view change goes on with the very same message."""
         own = self._state.votes.view_change
-        if not self._state.active and own is not None:
+        if not self._state.active and own is not None and not self._state.diverged:
             self.received[self._state.id] = own
             self._state.broadcast(own)
             self._collect()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
+from consensus.certificates import compute_proposals
 from consensus.messages import (
     Attest,
     BatchPayload,
@@ -273,6 +274,45 @@ class Amnesiac(Liar):
         return tuple(p for p in emptied if isinstance(p, PrePrepare))
 
 
+class Splitting(Liar):
+    """Starts a view in two valid ways: each half sees other view changes, so perhaps other blocks."""
+
+    def __init__(
+        self, node_id: int, replicas: ReplicaSet, signer: Signer, rng: Random, send: SendMessage
+    ) -> None:
+        super().__init__(node_id, replicas, signer, rng, send)
+        self._changes: dict[int, ViewChange] = {}
+        self._other: dict[int, NewView] = {}
+
+    def heard(self, message: Message) -> None:
+        if isinstance(message, ViewChange):
+            self._changes[message.replica] = message
+
+    def send(self, sender: int, to: int, message: Message) -> None:
+        if isinstance(message, NewView) and message.replica == self.id and to % 2:
+            if message.view not in self._other:
+                self._other[message.view] = self._start_otherwise(message)
+            message = self._other[message.view]
+        self.put(to, message)
+
+    def _start_otherwise(self, message: NewView) -> NewView:
+        """Own view change without what it prepared, and the last n−f of all rather than the first."""
+        changes = {change.replica: change for change in message.view_changes}
+        changes |= {i: change for i, change in self._changes.items() if change.view == message.view}
+        own = changes.get(self.id)
+        if own is not None:
+            bare = self.resign(replace(own, prepared=()))
+            changes[self.id] = bare if isinstance(bare, ViewChange) else own
+        chosen = tuple(changes[i] for i in sorted(changes)[-self.replicas.collect :])
+        _, blocks = compute_proposals(chosen)
+        proposals = tuple(
+            PrePrepare(message.view, block, self.sign("pre-prepare", message.view, block.seq, block.digest))
+            for block in blocks
+        )
+        other = self.resign(replace(message, view_changes=chosen, proposals=proposals))
+        return other if isinstance(other, NewView) else message
+
+
 class Flooding(Liar):
     """Signs votes for every place and view it can think of, to fill what others keep for later."""
 
@@ -408,6 +448,7 @@ LIARS: dict[str, MakeLiar] = {
     "forge": Forging,
     "withhold": Withholding,
     "amnesia": Amnesiac,
+    "split": Splitting,
     "twins": Liar,
 }
 

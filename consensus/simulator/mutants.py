@@ -288,6 +288,21 @@ def _null_only(original: Any) -> Any:
     return compute
 
 
+def _lowest_view(original: Any) -> Any:
+    """Takes the certificate of the lowest view, not of the highest."""
+
+    def compute(changes: tuple[ViewChange, ...]) -> tuple[int, list[Block]]:
+        base, blocks = original(changes)
+        for place, block in enumerate(blocks):
+            certs = [cert for change in changes for cert in change.prepared]
+            fitting = [cert.proposal for cert in certs if cert.proposal.block.seq == block.seq]
+            if fitting:
+                blocks[place] = min(fitting, key=lambda proposal: proposal.view).block
+        return base, blocks
+
+    return compute
+
+
 def _believe_checkpoint(original: Any) -> Any:
     def on_checkpoint_cert(self: Checkpoints, cert: CheckpointCert) -> None:
         self.adopt(cert)
@@ -407,6 +422,15 @@ MUTANTS = (
             Patch(certificates, "compute_proposals", _null_only),
         ),
         prepare=_unstable,
+    ),
+    Mutant(
+        "new_view_takes_lowest_view",
+        "of two prepared certificates for one place, the older one wins",
+        (
+            Patch(view_change, "compute_proposals", _lowest_view),
+            Patch(certificates, "compute_proposals", _lowest_view),
+        ),
+        prepare=lambda options: _crashing(_unstable(options)),
     ),
     Mutant(
         "checkpoint_unchecked",

@@ -23,6 +23,7 @@ STRATEGIES = (
     "flood",
     "withhold",
     "amnesia",
+    "split",
 )
 
 
@@ -72,7 +73,7 @@ class SimOptions:
     execute_us: int = 200
     batches: int = 40
     fault_phase_us: int = 8_000_000
-    recovery_us: int = 90_000_000
+    recovery_us: int = 30_000_000
     leave_dead: int = 0
     window: int = 16
     checkpoint_interval: int = 4

@@ -169,6 +169,18 @@ def test_a_ledger_older_than_the_vote_log_stops_the_start() -> None:
         Replica(0, group.voters.replicas, group.signer(0), group.verifier(), CONFIG, seat.votes, 0, 0)
 
 
+def test_a_replay_that_misses_the_stable_root_diverges_at_once() -> None:
+    group = Group()
+    for number in range(6):
+        group.submit(number)
+        group.run()
+    group.liars = {3}
+    restart(group, 3)
+    assert group[3].stable_seq == 4
+    assert group[3].diverged
+    assert not votes_of(group.seats[3].effects, Prepare)
+
+
 def test_a_key_that_is_not_the_validators_stops_the_start() -> None:
     voters = Voters()
     with pytest.raises(ConfigError, match="does not belong"):
