@@ -6,7 +6,8 @@ since the operating system holds the pages; after a crash of the machine the ind
 
     headers    height -> msgpack of the result without its journal (see `node.records`)
     journals   height -> journal records
-    envelopes  envelope digest -> height (8 bytes), record index (4 bytes), big-endian
+    envelopes  envelope digest -> height (8 bytes), record index (4 bytes), big-endian;
+               "refused " digest -> the same for the first copy that had no effect
     proofs     height -> msgpack of f+1 attestations
 """
 
@@ -24,6 +25,7 @@ from node.storage import check_damage, open_environment, storage_errors
 _SETTING = "ledger.history_mib"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _CHAIN = b"chain"
+_REFUSED = b"refused "  # before the digests of envelopes that had no effect
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class HistoryBlock:
     height: int
     header: bytes
     journal: bytes | memoryview
-    envelopes: tuple[tuple[bytes, int], ...]  # (envelope digest, index of its ENVELOPE record)
+    envelopes: tuple[tuple[bytes, int], ...]  # executed: (envelope digest, index of its ENVELOPE record)
+    refused: tuple[tuple[bytes, int], ...] = ()  # the same for copies that had no effect
 
 
 class History:
@@ -66,8 +69,10 @@ class History:
                 txn.put(key, block.header, db=self._headers)
                 txn.put(key, block.journal, db=self._journals)
                 for name, index in block.envelopes:
-                    # The first execution counts: later copies of an envelope had no effect.
                     txn.put(name, key + index.to_bytes(4, "big"), db=self._envelopes, overwrite=False)
+                for name, index in block.refused:
+                    place = key + index.to_bytes(4, "big")
+                    txn.put(_REFUSED + name, place, db=self._envelopes, overwrite=False)
             for height, attests in proofs:
                 data = msgpack.packb([CODEC.encode(attest) for attest in attests])
                 txn.put(_height_key(height), data, db=self._proofs)
@@ -92,9 +97,16 @@ class History:
         return None if data is None else tuple(CODEC.decode(item) for item in msgpack.unpackb(data))
 
     def find_envelope(self, name: bytes) -> tuple[int, int] | None:
-        """(height, record index) of the first execution of an envelope."""
+        """(height, record index) of an envelope's execution."""
+        return self._find(name)
+
+    def find_refused(self, name: bytes) -> tuple[int, int] | None:
+        """The same for its first copy that had no effect; another copy may have been executed."""
+        return self._find(_REFUSED + name)
+
+    def _find(self, key: bytes) -> tuple[int, int] | None:
         with storage_errors(self.path, _SETTING), self._env.begin(db=self._envelopes) as txn:
-            place = txn.get(name)
+            place = txn.get(key)
         if place is None:
             return None
         check_damage(len(place) == 12, self.path, "an envelope's place is malformed")

@@ -24,6 +24,7 @@ class RecentBlocks:
         self._metrics = metrics
         self._proven: OrderedDict[int, ProvenBlock] = OrderedDict()
         self._envelopes: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        self._refused: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self.callbacks: list[Callable[[ProvenBlock], None]] = []
         self.height = machine.height
         self.time_ms = machine.time_ms
@@ -39,10 +40,11 @@ class RecentBlocks:
         self.height, self.time_ms, self.journal_root = result.height, result.time_ms, result.journal_root
         if executed.state_root:
             self.state_root_height, self.state_root = result.height, executed.state_root
-        for name, index, *_ in result.envelopes:
-            self._envelopes.setdefault(name, (result.height, index))
-        while len(self._envelopes) > ENVELOPES_KEPT:
-            self._envelopes.popitem(last=False)
+        for name, index, _, lines in result.envelopes:
+            kept = self._envelopes if lines else self._refused
+            kept.setdefault(name, (result.height, index))
+            if len(kept) > ENVELOPES_KEPT:
+                kept.popitem(last=False)
         self._count(executed)
 
     def prove(self, block: ProvenBlock) -> None:
@@ -54,11 +56,18 @@ class RecentBlocks:
             callback(block)
 
     async def find_envelope(self, envelope_digest: bytes) -> tuple[int, int] | None:
-        """(height, record index) of the first execution of an envelope."""
+        """(height, record index) of an envelope's execution; if it was only ever refused, of that.
+
+        A refused copy never hides an executed one: who asks wants to know what the envelope did.
+        """
         place = self._envelopes.get(envelope_digest)
-        if place is not None:
-            return place
-        return await trio.to_thread.run_sync(self._history.find_envelope, envelope_digest)
+        if place is None:
+            place = await trio.to_thread.run_sync(self._history.find_envelope, envelope_digest)
+        if place is None:
+            place = self._refused.get(envelope_digest)
+        if place is None:
+            place = await trio.to_thread.run_sync(self._history.find_refused, envelope_digest)
+        return place
 
     async def load_block(self, height: int) -> ProvenBlock | None:
         """An executed and proven block."""

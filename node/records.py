@@ -24,7 +24,8 @@ def history_block(result: BlockResult) -> HistoryBlock:
         result.height,
         msgpack.packb(header, use_bin_type=True),
         result.journal.data.cast("B") if len(result.journal) else b"",
-        tuple((item.digest, item.record_index) for item in result.envelopes),
+        tuple((name, index) for name, index, _, lines in result.envelopes if lines),
+        tuple((name, index) for name, index, _, lines in result.envelopes if not lines),
     )
 
 

@@ -107,7 +107,8 @@ class Services(Protocol):
         """Run `read` in a worker thread while no block is being applied; it must not write."""
 
     async def find_envelope(self, envelope_digest: bytes) -> tuple[int, int] | None:
-        """(height, index of its ENVELOPE record) of an executed envelope."""
+        """(height, index of its ENVELOPE record) of an envelope: where it was executed or, if no copy
+        was, where one was refused."""
 
     async def load_block(self, height: int) -> ProvenBlock | None:
         """An executed and proven block from the history, or None."""

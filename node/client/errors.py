@@ -32,7 +32,10 @@ class Refused(ClientError):
 
 
 class Rejected(ClientError):
-    """The ledger refused the envelope, or the one operation in it: `code` says why, `outcome` proves it."""
+    """The ledger refused the envelope, or the one operation in it: `code` says why, `outcome` proves it.
+
+    An envelope refused as a whole for its key (UNKNOWN_KEY, NOT_AUTHORISED, KEY_EXPIRED) used no nonce:
+    should the key be granted before the envelope expires, the same envelope can still be executed."""
 
     def __init__(self, code: Code, outcome: Outcome, what: str) -> None:
         super().__init__(f"{code.name}: the ledger refused {what} at height {outcome.height}")

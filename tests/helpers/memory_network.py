@@ -124,11 +124,14 @@ class MemoryNode:
 
     async def find_envelope(self, envelope_digest: bytes) -> tuple[int, int] | None:
         await trio.lowlevel.checkpoint()
+        refused = None
         for height, block in self._ledger.blocks.items():
             for item in block.result.envelopes:
-                if item.digest == envelope_digest:
+                if item.digest == envelope_digest and item.lines:
                     return height, item.record_index
-        return None
+                if item.digest == envelope_digest:
+                    refused = refused or (height, item.record_index)
+        return refused
 
     async def load_block(self, height: int) -> ProvenBlock | None:
         await trio.lowlevel.checkpoint()

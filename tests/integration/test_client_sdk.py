@@ -12,7 +12,7 @@ import trio
 from consensus.primitives.errors import ConfigError, InputError
 from engine.batch import encode_batch, split_batch
 from engine.commands import ListMarket, RegisterAsset
-from engine.envelope import decode, orders_array
+from engine.envelope import decode, encode_orders, orders_array
 from engine.layout import Scope
 from engine.records import Code, Side
 from node import desk
@@ -243,6 +243,21 @@ async def test_a_proven_refusal_of_a_second_copy_does_not_hide_the_first(tmp_pat
 
 def _envelopes(payload: bytes) -> list[bytes]:
     return [bytes(piece) for piece in split_batch(payload)]
+
+
+async def test_a_copy_refused_early_does_not_hide_the_one_executed_later(tmp_path):
+    async with _market(tmp_path) as (net, _, trader):
+        guest = signer("guest")
+        array = orders_array([orders.cancel_all(1)])
+        expiry_ms = net.ledger.now_ms + 10**12
+        data = encode_orders(guest, net.network.chain_id, 1, 1, expiry_ms, array)
+        net.ledger.submit(encode_batch([data]))  # by a node that does not look at keys
+        with pytest.raises(Rejected, match="UNKNOWN_KEY"):
+            await trader.receipt(decode(data).digest)
+        await trader.grant_key(guest.public_key)
+        outcome = await trader.submit_envelope(data)
+        assert outcome.code is Code.OK
+        assert (await trader.receipt(decode(data).digest)).height == outcome.height
 
 
 async def test_an_envelope_refused_by_the_ledger_is_raised_once_enough_nodes_agree(tmp_path):

@@ -147,6 +147,17 @@ def test_the_history_finds_blocks_envelopes_and_proofs(tmp_path: Path) -> None:
     assert history.proof(2) is None and history.block(3) is None
 
 
+def test_a_refused_copy_never_hides_an_executed_one(tmp_path: Path) -> None:
+    history = History(tmp_path / "history", CHAIN, 16 * MIB)
+    refused = HistoryBlock(1, b"header", b"journal", (), ((b"e" * 32, 3),))
+    history.write([refused], [])
+    assert history.find_envelope(b"e" * 32) is None
+    assert history.find_refused(b"e" * 32) == (1, 3)
+    history.write([_history_block(2, b"e" * 32)], [])
+    assert history.find_envelope(b"e" * 32) == (2, 5)
+    assert history.find_refused(b"e" * 32) == (1, 3)
+
+
 def test_the_history_survives_a_killed_process_but_not_a_restarted_machine(tmp_path: Path) -> None:
     path = tmp_path / "history"
     history = History(path, CHAIN, 16 * MIB)
