@@ -6,7 +6,9 @@ uses it.
 """
 
 from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from engine.records import Op, Side, TimeInForce
 
@@ -26,7 +28,7 @@ class Outcome:
     """What one operation did."""
 
     accepted: bool = False  # found its order, or was not refused
-    refused_by: int = 0  # post-only: how many resting orders stood in its way
+    refused_by: int | None = None  # post-only: the key of the first order in its way
     fills: list[tuple[int, int, int]] = field(default_factory=list)  # (maker key, price, qty)
     rests: bool = False
 
@@ -68,19 +70,25 @@ class BookModel:
             return None
         return prices[-1] if side == Side.BUY else prices[0]
 
-    def depth_at(self, side: Side, price: int) -> int:
-        """Open quantity at one price."""
-        return sum(order.leaves for order in self._levels[side].get(price, {}).values())
+    def crossing(self, side: Side, price: int) -> Iterator[Resting]:
+        """Resting orders that an order of `side` at `price` would meet: best first, oldest first."""
+        other = Side(1 - side)
+        prices = self._prices[other]
+        if side == Side.BUY:
+            crossed: Iterable[int] = islice(prices, bisect_left(prices, price + 1))
+        else:
+            crossed = islice(reversed(prices), len(prices) - bisect_left(prices, price))
+        for level in crossed:
+            yield from self._levels[other][level].values()
 
     def _enter(self, key: int, side: Side, tif: TimeInForce, price: int, qty: int) -> Outcome:
         if not self._is_valid(price, qty) or key in self.orders:
             return Outcome()
         outcome = Outcome(accepted=True)
         if tif == TimeInForce.POST_ONLY:
-            outcome.refused_by = self._count_crossed(side, price)
-            outcome.accepted = outcome.refused_by == 0
-            if not outcome.accepted:
-                return outcome
+            blocker = next(self.crossing(side, price), None)
+            if blocker is not None:
+                return Outcome(refused_by=blocker.key)
         left = self._take(side, price, qty, outcome)
         if left and tif in (TimeInForce.GTC, TimeInForce.POST_ONLY):
             self._rest(Resting(key, side, price, left))
@@ -104,15 +112,6 @@ class BookModel:
             if not maker.leaves:
                 self._remove(maker)
         return qty
-
-    def _count_crossed(self, side: Side, price: int) -> int:
-        other = Side(1 - side)
-        prices = self._prices[other]
-        if side == Side.BUY:
-            crossed = prices[: bisect_left(prices, price + 1)]
-        else:
-            crossed = prices[bisect_left(prices, price) :]
-        return sum(len(self._levels[other][level]) for level in crossed)
 
     def _rest(self, order: Resting) -> None:
         level = self._levels[order.side].get(order.price)

@@ -17,62 +17,72 @@ Everything else commutes: a cancel of an order that nobody met changes no fill a
 from dataclasses import dataclass
 
 from engine.records import Op, Side
-from testnet.book_model import Outcome, Resting
+from testnet.book_model import BookModel, Outcome, Resting
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Refusal:
     """A post-only order that was refused since the last fence."""
 
+    side: Side
     price: int
     position: int
-    blockers_left: int
 
 
 class FencePlanner:
-    """Fed every operation in order with what it did; collects fences."""
+    """Fed every operation in order, before and after it runs; collects fences.
+
+    To see when a refused order loses the last of those that refused it, each refusal watches one of
+    them that still rests, and looks for another only when that one is cancelled.
+    """
 
     def __init__(self) -> None:
         self.fences: list[int] = []
         self._forget()
 
-    def before(self, position: int, op: int, key: int, resting: Resting | None, removes: bool) -> None:
+    def before(self, position: int, op: int, key: int, book: BookModel, removes: bool) -> None:
         """Decide whether the operation at `position` needs a fence.
 
-        `resting` is the order that `key` names now; `removes` says whether a cancel or reduction takes
-        it off the book.
+        `book` is what the operation finds; `removes` says whether a cancel or reduction takes its order
+        off that book.
         """
+        resting = book.orders.get(key)
         if op == Op.NEW:
             if key in self._named:
                 self._fence(position)
             if resting:
                 self._touched.add(key)  # refused as a duplicate, unless the order were cancelled early
         elif op in (Op.CANCEL, Op.REDUCE) and (
-            key in self._touched or (resting and removes and self._lets_refused_in(resting))
+            key in self._touched or (resting and removes and self._lets_refused_in(resting, book))
         ):
             self._fence(position)
 
     def after(self, position: int, op: int, key: int, side: Side, price: int, outcome: Outcome) -> None:
         """Note what the operation at `position` did. `price` is its own."""
         self._named.add(key)
-        if op == Op.NEW and outcome.accepted:
+        if op in (Op.NEW, Op.REPLACE) and outcome.accepted:
             self._entered[key] = position
         self._touched.update(maker for maker, _, _ in outcome.fills)
         if op == Op.REPLACE:
             self._touched.add(key)
-        if outcome.refused_by:
-            self._refusals[side].append(_Refusal(price, position, outcome.refused_by))
+        if outcome.refused_by is not None:
+            self._watched.setdefault(outcome.refused_by, []).append(_Refusal(side, price, position))
 
-    def _lets_refused_in(self, order: Resting) -> bool:
-        """Take a removed order away from every refusal it took part in; say whether one is left bare."""
-        entered = self._entered.get(order.key, -1)
-        bare = False
-        for refusal in self._refusals[1 - order.side]:
-            crossed = refusal.price <= order.price if order.side == Side.BUY else refusal.price >= order.price
-            if crossed and refusal.position > entered:
-                refusal.blockers_left -= 1
-                bare = bare or refusal.blockers_left == 0
-        return bare
+    def _lets_refused_in(self, order: Resting, book: BookModel) -> bool:
+        """Whether some refused order stands in nobody's way once `order` is gone as well."""
+        for refusal in self._watched.pop(order.key, ()):
+            witness = self._find_witness(refusal, book, order.key)
+            if witness is None:
+                return True
+            self._watched.setdefault(witness, []).append(refusal)
+        return False
+
+    def _find_witness(self, refusal: _Refusal, book: BookModel, leaving: int) -> int | None:
+        """Another order that refused it and still rests."""
+        for order in book.crossing(refusal.side, refusal.price):
+            if order.key != leaving and self._entered.get(order.key, -1) < refusal.position:
+                return order.key
+        return None
 
     def _fence(self, position: int) -> None:
         if position > 0:
@@ -83,4 +93,4 @@ class FencePlanner:
         self._named: set[int] = set()
         self._touched: set[int] = set()
         self._entered: dict[int, int] = {}  # since the last fence; those before it count as −1
-        self._refusals: tuple[list[_Refusal], list[_Refusal]] = ([], [])  # by the refused order's side
+        self._watched: dict[int, list[_Refusal]] = {}  # by the key of an order that refused them

@@ -30,13 +30,15 @@ async def run_live(
     homes = open_network(root, nodes)
     tally = Tally()
     async with run_session(homes, source, partial(console.print, highlight=False, soft_wrap=True)) as session:
-        with trio.move_on_after(seconds if seconds is not None else float("inf")):
-            async with trio.open_nursery() as nursery:
-                if pace is not None:
-                    nursery.start_soon(session.load, pace, tally)
-                show = _show_live if sys.stdout.isatty() else _show_lines
-                nursery.start_soon(show, session, homes, tally, console)
-        console.print("stopping the nodes", highlight=False)
+        try:
+            with trio.move_on_after(seconds if seconds is not None else float("inf")):
+                async with trio.open_nursery() as nursery:
+                    if pace is not None:
+                        nursery.start_soon(session.load, pace, tally)
+                    show = _show_live if sys.stdout.isatty() else _show_lines
+                    nursery.start_soon(show, session, homes, tally, console)
+        finally:
+            console.print("stopping the nodes", highlight=False)
 
 
 async def _show_live(session: Session, homes: NetworkHomes, tally: Tally, console: Console) -> None:

@@ -78,7 +78,7 @@ class _Trace:
         book = self._books[step.market]
         resting = book.orders.get(step.key)
         removes = resting is not None and (step.op == Op.CANCEL or step.qty >= resting.leaves)
-        self.planner.before(position, step.op, step.key, resting, removes)
+        self.planner.before(position, step.op, step.key, book, removes)
         outcome = book.apply(step.op, step.key, step.side, step.tif, step.price, step.qty)
         self.planner.after(position, step.op, step.key, step.side, step.price, outcome)
         self.trades += [(step.key, maker) for maker, _, _ in outcome.fills]
