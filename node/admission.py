@@ -33,6 +33,7 @@ from node.wire import Refused
 GROUP_ENVELOPES_MAX = 256  # checked together: one trip to a worker thread
 GROUP_BYTES_MAX = 512 << 10
 SENT_AT_ONCE_MAX = 4  # own micro-batches under way below which nothing is gathered
+UNDER_WAY_SECONDS = 5.0  # after which a micro-batch that was never proven counts no more
 ENVELOPE_COST = 100  # order operations that cost as much as one signature check
 RATE_BURST_SECONDS = 2
 RETRY_SECONDS = 0.05  # pause after the protocol pushed back, unless a block is proven earlier
@@ -71,7 +72,8 @@ class Admission:
         self._queue_bytes = 0
         self._arrived = trio.Event()
         self._gathered = _Gathered(settings.batch_bytes)
-        self._under_way: dict[bytes, None] = {}  # digest of the first envelope of each own micro-batch
+        # digest of the first envelope of each own micro-batch -> when it was sent
+        self._under_way: dict[bytes, float] = {}
         self._wake_sender = trio.Event()
 
     def submit(self, data: bytes, envelope: Envelope) -> None:
@@ -109,6 +111,9 @@ class Admission:
         """Note which own micro-batches are through."""
         for envelope_digest, *_ in block.result.envelopes:
             self._under_way.pop(envelope_digest, None)
+        oldest_s = self._clock_s() - UNDER_WAY_SECONDS
+        while self._under_way and next(iter(self._under_way.values())) < oldest_s:
+            del self._under_way[next(iter(self._under_way))]
         self._wake_sender.set()
 
     async def run(self) -> None:
@@ -213,7 +218,7 @@ class Admission:
             for _, envelope in batch:
                 self._answers.refuse(envelope.digest, error)
         else:
-            self._under_way[batch[0][1].digest] = None
+            self._under_way[batch[0][1].digest] = self._clock_s()
         self._gathered.drop(len(batch))
         return True
 

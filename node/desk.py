@@ -16,6 +16,7 @@ from engine.envelope import Envelope
 from engine.records import Code
 from node.receipts import RECEIPTS, build_receipt
 from node.services import ProvenBlock, Services
+from node.telemetry import Metrics
 from node.wire import Detail, Refused, encode_error, encode_result
 
 RECEIPTS_A_TURN = 32
@@ -54,8 +55,9 @@ class _Lookup:
 class Desk:
     """Pairs envelopes with those who wait for them. One task runs `run`."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, metrics: Metrics) -> None:
         self._services = services
+        self._metrics = metrics
         self._waiting: dict[bytes, _Waiting] = {}
         self._work: deque[ProvenBlock | _Lookup] = deque()
         self._has_work = trio.Event()
@@ -140,7 +142,9 @@ class Desk:
             if codes[record_index] != Code.OK:
                 await self._answer_refused_copy(envelope_digest, block.height, record_index)
                 continue
-            for waiter in self._waiting.pop(envelope_digest).waiters:
+            entry = self._waiting.pop(envelope_digest)
+            self._metrics.reply_seconds.observe(trio.current_time() - entry.since_s)
+            for waiter in entry.waiters:
                 self._answer(waiter, block, record_index)
                 built += 1
                 if built % RECEIPTS_A_TURN == 0:

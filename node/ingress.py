@@ -92,7 +92,7 @@ class ClientPort:
         self.services = services
         self.settings = settings
         self.metrics = metrics
-        self.desk = Desk(services)
+        self.desk = Desk(services, metrics)
         self.admission = Admission(services, settings, self.desk)
         self._context = context
         self._log = log
@@ -124,12 +124,14 @@ class ClientPort:
             return
         is_extra = self._connections >= limit
         self._connections += 1
+        self.metrics.clients.set(self._connections)
         tls: Stream = trio.SSLStream(stream, self._context, server_side=True, https_compatible=True)
         connection = _Connection(self, tls)
         try:
             await connection.run(is_extra)
         finally:
             self._connections -= 1
+            self.metrics.clients.set(self._connections)
             self.desk.leave(connection, list(connection.waiting.values()))
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(tls)

@@ -96,8 +96,12 @@ class Metrics:
         self.height = self._gauge("height", "Last executed block.")
         self.view = self._gauge("view", "Current view.")
         self.peers = self._gauge("peers_connected", "Validators connected.")
+        self.clients = self._gauge("clients_connected", "Client connections.")
         self.pool_bytes = self._gauge("pool_bytes", "Payloads waiting to be ordered and executed.")
         self.halted = self._gauge("halted", "1 if this node no longer votes.")
+        self.reply_seconds = self._histogram(
+            "reply_seconds", "From an envelope's arrival until its receipt is ready."
+        )
         self.commit_seconds = self._histogram("ledger_commit_seconds", "Durable transactions of the loop.")
         self.execute_seconds = self._histogram("execute_seconds", "Execution of a block.")
         self.step_seconds = self._histogram("step_seconds", "Protocol steps of one turn.")
