@@ -1,7 +1,7 @@
 """Open an account on a local testnet, place an order, and check the proof of what became of it.
 
-./kontor testnet up --dir mynet --flow none      # in one terminal
-python examples/quickstart.py mynet              # in another
+In one terminal `./kontor testnet up --flow none`, in another `.venv/bin/python examples/quickstart.py`;
+its argument is the testnet's directory, if that is not the default.
 """
 
 import sys
@@ -53,4 +53,4 @@ def main(testnet: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "testnet"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else ".kontor/testnet"))

@@ -10,7 +10,7 @@ Views (`status`, `balances`, …) are the word of the node that answers; outcome
 """
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -85,8 +85,8 @@ async def open_client(
 class Client:
     """One session key of one account. Safe to use from many tasks of one trio run.
 
-    Use a key in one client at a time: nonces start at the clock's microseconds and count up from
-    there, and a second client with the same key would run far ahead of the first.
+    Give each client its own key: nonces start at the clock's microseconds and count up from there, and
+    clients that share a key overtake one another, which costs them a second attempt now and then.
     """
 
     def __init__(self, network: Network, signer: Signer, account: int, nodes: Nodes) -> None:
@@ -160,15 +160,11 @@ class Client:
         The outcome holds a line per operation, in order: `code`, `qty` (lots filled at once), `detail`
         (lots left open). Operations are accepted or refused one by one; none raises.
         """
-        data = encode_orders(
-            self._signer,
-            self.network.chain_id,
-            self.account,
-            self._next_nonce(),
-            _expiry_ms(),
-            array,
+        chain_id = self.network.chain_id
+        return await self._sign_and_submit(
+            lambda nonce: encode_orders(self._signer, chain_id, self.account, nonce, _expiry_ms(), array),
+            detail,
         )
-        return await self.submit_envelope(data, detail)
 
     # -- commands --------------------------------------------------------------------------------
 
@@ -185,15 +181,11 @@ class Client:
 
     async def commands(self, batch: Sequence[tuple[Any, ...]], detail: Detail = Detail.RESULTS) -> Outcome:
         """Have up to 4096 commands executed in order, each accepted or refused by itself."""
-        data = encode_commands(
-            self._signer,
-            self.network.chain_id,
-            self.account,
-            self._next_nonce(),
-            _expiry_ms(),
-            ledger.encode(batch),
+        chain_id, payload = self.network.chain_id, ledger.encode(batch)
+        return await self._sign_and_submit(
+            lambda nonce: encode_commands(self._signer, chain_id, self.account, nonce, _expiry_ms(), payload),
+            detail,
         )
-        return await self.submit_envelope(data, detail)
 
     async def open_account(self, root_key: bytes) -> int:
         """By the venue: open an account whose root key is `root_key`; return its id."""
@@ -335,6 +327,20 @@ class Client:
             except trio.TooSlowError:
                 last = f"node {node_id} did not answer within {ATTEMPT_SECONDS} s"
         raise NotConnected(f"{method}: {last}")
+
+    async def _sign_and_submit(self, sign: Callable[[int], bytes], detail: Detail) -> Outcome:
+        """Sign with the next nonce and submit; once more, if another client with this key is ahead of us.
+
+        Signing anew is safe only because f+1 nodes say that the nonce is spent and none of them knows of
+        our envelope: so it was not executed, and never will be.
+        """
+        try:
+            return await self.submit_envelope(sign(self._next_nonce()), detail)
+        except Refused as error:
+            if error.code not in (Code.NONCE_TOO_OLD.name, Code.NONCE_USED.name):
+                raise
+        self._nonce = max(self._nonce, time.time_ns() // 1000)
+        return await self.submit_envelope(sign(self._next_nonce()), detail)
 
     async def _submit_one(self, order: ops.OrderTuple, what: str) -> tuple[np.void, Outcome]:
         outcome = await self.submit_orders(orders_array([order]))

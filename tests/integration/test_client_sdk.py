@@ -140,6 +140,16 @@ async def test_many_requests_share_one_connection(tmp_path):
         assert len(net.nodes[0].batches) < 200  # some shared a micro-batch
 
 
+async def test_clients_that_share_a_key_overtake_one_another_and_go_on(tmp_path):
+    async with _market(tmp_path) as (net, _, trader):
+        async with open_client(net.network, TRADER, 1, prefer=2) as other:
+            other._nonce = trader._nonce + 2000  # as if it had started two milliseconds later
+            assert (await other.cancel_all()).accepted == 1
+            assert (await trader.cancel_all()).accepted == 1
+            assert (await other.cancel_all()).accepted == 1
+        assert net.refused("NONCE_TOO_OLD", 0) == net.refused("NONCE_TOO_OLD", 1) == 1
+
+
 # -- nodes that fail, stall or lie -----------------------------------------------------------------
 
 
