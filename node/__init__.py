@@ -17,8 +17,9 @@ Read `services` first (what a running node offers), then `runtime` (the loop).
     recovery    from disk to a running state
     runtime     the loop: events, one durable transaction, then the effects it releases
     telemetry   metrics and logs
-    admission   envelopes of clients into micro-batches
+    admission   envelopes of clients into micro-batches; `signatures` checks many, `limits` slows keys down
     ingress     the client port; its language is in `wire`, its answers in `views` and `receipts`
+    desk        who waits for which envelope, and the answer each of them gets
     client      the SDK
 
 Decisions
@@ -39,4 +40,11 @@ vote can always be replayed. Saves writing every touched page a few times a seco
 
 2026-11-24. The chain id covers what replicas must agree on (keys, admin keys, rules, capacities), not
 addresses and TLS certificates, so a validator can move without leaving its chain.
+
+2026-11-24. Admission asks the current state about key and nonce, though the ledger decides again. It keeps
+replays and strangers out of the blocks, and a client that repeats an envelope gets the receipt it missed.
+Only valid signatures are remembered, so a flood of bad ones pushes no good verdict out.
+
+2026-11-24. A micro-batch goes at once while fewer than four of our own are under way; from then on
+envelopes are gathered for `batch_ms`. A lone order pays no waiting, and a loaded node shares one round.
 """
