@@ -240,10 +240,14 @@ class CatchUp:
         state.count("block_fetches")
 
     def on_fetch_blocks(self, sender: int, m: FetchBlocks) -> None:
-        """Serve committed blocks, as many as we would ask for."""
-        last = min(m.last, self._state.committed, m.first + self._state.config.catch_up_blocks - 1)
-        if m.first <= last and self._may_serve("blocks", sender, last - m.first + 1):
-            self._state.emit(SendBlocks(sender, m.first, last))
+        """Serve committed blocks, as many as we would ask for, and what lets the asker forget them again."""
+        state = self._state
+        last = min(m.last, state.committed, m.first + state.config.catch_up_blocks - 1)
+        if m.first > last or not self._may_serve("blocks", sender, last - m.first + 1):
+            return
+        if state.votes.stable is not None and state.may("stable", sender, state.config.status_us):
+            state.send(sender, state.votes.stable)
+        state.emit(SendBlocks(sender, m.first, last))
 
     # Payloads
 

@@ -96,16 +96,16 @@ class Checker:
         if before and any(now < then for now, then in zip(marks, before, strict=True)):
             self._fail(node, f"(view, committed, executed, stable) went from {before} to {marks}")
         self._marks[node.id] = marks
+
+    def on_durable(self, node: SimNode, effects: Sequence[Effect]) -> None:
+        """What is stored is committed; checked here, since a crash may still undo what a turn asked for.
+
+        A vote log stays small: four entries a place of the window, and a few of their own. Who catches up by certificates may run ahead of the stable checkpoint that it knows.
+        """
+        self._note("commits_to_disk")
         for effect in effects:
             if isinstance(effect, StoreBlock):
                 self._check_stored(node, effect.cert)
-
-    def on_durable(self, node: SimNode, effects: Sequence[Effect]) -> None:
-        """A vote log stays small: four entries a place of the window, and a few of their own.
-
-        Who catches up by certificates may run ahead of the stable checkpoint that it knows.
-        """
-        self._note("commits_to_disk")
         ahead = max(0, node.disk.committed - self._durable_low(node) - self._window)
         most = 4 * self._window + 8 + 2 * ahead
         if len(node.disk.votes) > most:

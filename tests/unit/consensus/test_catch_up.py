@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from consensus.effects import Connected, SendBatches, SendBlocks
-from consensus.messages import Attest, CommitCert, FetchBatches, FetchBlocks, Message, Status
+from consensus.messages import Attest, CheckpointCert, CommitCert, FetchBatches, FetchBlocks, Message, Status
 from tests.helpers.group import CONFIG, Group
 from tests.helpers.votes import make_block, name_of
 
@@ -158,6 +158,17 @@ def test_blocks_and_batches_are_served_within_bounds() -> None:
     group.deliver(1, FetchBatches((name_of(1),)), sender=3)
     assert seat.of(SendBlocks) == [SendBlocks(3, 2, 3), SendBlocks(3, 5, 5)]
     assert seat.of(SendBatches) == [SendBatches(3, (name_of(1),))]
+
+
+def test_whoever_fetches_blocks_learns_what_is_stable() -> None:
+    """Or its vote log would grow with every block it catches up on."""
+    group = Group()
+    fill(group, 9)
+    seat = group.seats[1]
+    seat.effects.clear()
+    for _ in range(5):
+        group.deliver(1, FetchBlocks(1, 9), sender=3)
+    assert [m.seq for m in seat.said(CheckpointCert)] == [8]  # type: ignore[attr-defined]
 
 
 def test_answers_to_status_are_rationed() -> None:
