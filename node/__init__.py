@@ -18,7 +18,8 @@ Read `services` first (what a running node offers), then `runtime` (the loop).
     runtime     the loop: events, one durable transaction, then the effects it releases
     telemetry   metrics and logs
     admission   envelopes of clients into micro-batches; `signatures` checks many, `limits` slows keys down
-    ingress     the client port; its language is in `wire`, its answers in `views` and `receipts`
+    ingress     the client port; its language is in `wire`, its answers in `queries`,
+                `views` and `receipts`
     desk        who waits for which envelope, and the answer each of them gets
     client      the SDK
 

@@ -8,26 +8,24 @@ sends what no client would send, or too slowly, or does not read its answers, lo
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import trio
 
-from consensus.primitives.crypto import DIGEST_SIZE, PUBLIC_KEY_SIZE
+from consensus.primitives.crypto import DIGEST_SIZE
 from consensus.primitives.errors import InputError, ProtocolError
 from engine.records import Code
-from node import views
 from node.admission import Admission, decode_envelope
 from node.config import AdmissionSettings
 from node.desk import Desk
 from node.limits import Bucket
 from node.network import Address
+from node.queries import check_size, find_query, read_detail
 from node.services import Services
 from node.telemetry import Log, Metrics
 from node.wire import (
     NO_REQUEST,
     REQUEST_BYTES_MAX,
     VERSION,
-    Detail,
     FrameReader,
     Refused,
     Request,
@@ -294,7 +292,7 @@ class _Connection:
         envelope = decode_envelope(data)
         self._count(request.id, len(data))
         self.waiting[request.id] = envelope.digest
-        if self.port.desk.join(envelope, self, request.id, _read_detail(detail)):
+        if self.port.desk.join(envelope, self, request.id, read_detail(detail)):
             try:
                 self.port.admission.submit(data, envelope)
             except InputError as error:
@@ -304,14 +302,14 @@ class _Connection:
         self._count(request.id, QUERY_BYTES)
         if request.method == "receipt":
             digest, detail = take_params(request, bytes, str)
-            _check_size("an envelope digest", digest, DIGEST_SIZE)
+            check_size("an envelope digest", digest, DIGEST_SIZE)
             self.waiting[request.id] = digest
-            level = _read_detail(detail)
+            level = read_detail(detail)
 
             async def answer() -> None:
                 await self.port.desk.receipt(digest, level, self, request.id)
         else:
-            read = _find_query(request)
+            read = find_query(request)
 
             async def answer() -> None:
                 self.reply(request.id, encode_result(request.id, await read(self.port.services)))
@@ -377,79 +375,6 @@ class _Connection:
                     drained += len(data)
             except (*_CLOSED, trio.BusyResourceError):
                 return
-
-
-Query = Callable[[Services], Awaitable[Any]]
-
-
-def _find_query(request: Request) -> Query:
-    """What to read for a request. Raises `InputError` if there is no such query, or with other parameters."""
-    match request.method:
-        case "status":
-            take_params(request)
-            return _status
-        case "assets":
-            take_params(request)
-            return lambda services: _rows(services, views.view_assets)
-        case "markets":
-            take_params(request)
-            return lambda services: _rows(services, views.view_markets)
-        case "account":
-            (account,) = take_params(request, int)
-            return lambda services: _row(services, lambda m: views.view_account(m, account), "account")
-        case "balances":
-            (account,) = take_params(request, int)
-            return lambda services: _rows(services, lambda m: views.view_balances(m, account))
-        case "orders":
-            (account,) = take_params(request, int)
-            return lambda services: _rows(services, lambda m: views.view_orders(m, account))
-        case "key":
-            (public_key,) = take_params(request, bytes)
-            _check_size("a public key", public_key, PUBLIC_KEY_SIZE)
-            return lambda services: _row(services, lambda m: views.view_key(m, public_key), "key")
-    raise InputError(Refused.UNKNOWN_METHOD, f"no method {request.method!r}; one of {', '.join(METHODS)}")
-
-
-METHODS = (
-    "hello",
-    "submit",
-    "receipt",
-    "status",
-    "assets",
-    "markets",
-    "account",
-    "balances",
-    "orders",
-    "key",
-)
-
-
-async def _status(services: Services) -> list[Any]:
-    return views.VIEWS.to_fields(views.view_status(services.status()))
-
-
-async def _rows(services: Services, read: Callable[[Any], list[Any]]) -> list[Any]:
-    return await services.query(lambda machine: [views.VIEWS.to_fields(row) for row in read(machine)])
-
-
-async def _row(services: Services, read: Callable[[Any], Any], what: str) -> list[Any]:
-    row = await services.query(read)
-    if row is None:
-        raise InputError(Refused.NOT_FOUND, f"there is no such {what} in the state of this node")
-    return views.VIEWS.to_fields(row)
-
-
-def _read_detail(text: str) -> Detail:
-    try:
-        return Detail(text)
-    except ValueError:
-        known = " or ".join(f"{item.value!r}" for item in Detail)
-        raise InputError(Refused.BAD_PARAMS, f"detail is {text!r}; use {known}") from None
-
-
-def _check_size(what: str, value: bytes, size: int) -> None:
-    if len(value) != size:
-        raise InputError(Refused.BAD_PARAMS, f"{what} has {size} bytes, not {len(value)}")
 
 
 def _first(group: BaseExceptionGroup[_Fault]) -> _Fault:
