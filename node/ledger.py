@@ -40,6 +40,11 @@ class Turn:
     def __bool__(self) -> bool:
         return bool(self.votes or self.blocks or self.batches)
 
+    @property
+    def size_bytes(self) -> int:
+        """Payload and vote bytes; certificates are small."""
+        return sum(map(len, self.batches.values())) + sum(len(value or b"") for value in self.votes.values())
+
 
 class Ledger:
     """The durable log of one replica. Methods may be called from any thread."""

@@ -12,7 +12,7 @@ from consensus.effects import BatchReady
 from consensus.messages import batch_digest
 from consensus.primitives.crypto import Verifier
 from consensus.primitives.errors import ProtocolError, SignatureError
-from engine.batch import decode_batch
+from engine.batch import decode_batch, split_batch
 from node.pool import PayloadPool
 from node.services import VerdictCache
 from node.signatures import count_operations
@@ -71,7 +71,7 @@ class PayloadIntake:
         if not self._pool.has_room(name, len(payload), peer):
             self._on_fault(peer, "pool_full")
             return
-        if len(payload) <= INLINE_MAX * 256:
+        if len(split_batch(payload)) <= INLINE_MAX:
             operations = check_batch(payload, self._verdicts, self._verifier)
         else:
             operations = await trio.to_thread.run_sync(

@@ -123,7 +123,8 @@ async def test_a_full_disk_stops_one_node_safely_and_the_others_go_on(tmp_path: 
         assert "ledger.blocks_mib" in node.status().halted
         with pytest.raises(InputError, match="HALTED"):
             node.submit_batch(cluster.orders(*_crossing(1, 1)), 2)
-        assert await node.query(lambda machine: machine.height) == node.status().executed
+        ahead = await node.query(lambda machine: machine.height) - node.status().executed
+        assert 0 <= ahead <= 4  # in memory, a committed block may have run before the disk refused it
         await cluster.submit(cluster.orders(*_crossing(2000 * number + 1, 5)))
         await cluster.wait_equal(0, 1, 2)
 
