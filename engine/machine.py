@@ -50,10 +50,14 @@ def make_plugins() -> tuple[Plugin, ...]:
 
 
 class Machine:
-    """The replicated state and the rules that change it."""
+    """The replicated state and the rules that change it.
 
-    def __init__(self, genesis: Genesis, verifier: Verifier | None = None) -> None:
-        self._set_up(genesis, verifier, State(genesis.capacity))
+    `index_seed` (0..2^62 − 1) should be a secret of the process: it keeps clients from choosing ids
+    that collide in its lookups, and changes no result.
+    """
+
+    def __init__(self, genesis: Genesis, verifier: Verifier | None = None, index_seed: int = 0) -> None:
+        self._set_up(genesis, verifier, State(genesis.capacity, index_seed))
         # Admin keys are the owners of the venue's account: the first is its root key.
         open_account(self.state, genesis.admin_keys[0])
         for key in genesis.admin_keys[1:]:
@@ -67,10 +71,11 @@ class Machine:
         pages: Iterable[tuple[int, int, bytes]],
         expected_root: bytes | None = None,
         verifier: Verifier | None = None,
+        index_seed: int = 0,
     ) -> Self:
         """The machine whose pages these are, each in its last version; `ProtocolError` on a wrong root."""
         machine = cls.__new__(cls)
-        machine._set_up(genesis, verifier, State(genesis.capacity))
+        machine._set_up(genesis, verifier, State(genesis.capacity, index_seed))
         machine._tree = put_pages(machine.state, pages, expected_root)
         return machine
 

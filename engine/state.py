@@ -28,7 +28,7 @@ from engine.tables.index import (
     find_grant,
     hash_pair,
     index_insert,
-    index_length,
+    new_index,
     rebuild_balance_index,
     rebuild_grant_index,
     rebuild_order_index,
@@ -71,10 +71,12 @@ class State:
     """Owns every table. `core()` is what compiled kernels get.
 
     Methods that add rows expect that `has_room` was asked first: they reserve, they do not refuse.
+    `index_seed` (0..2^62 − 1) is the process's own secret; it changes no result (see tables/index).
     """
 
-    def __init__(self, capacity: Capacity) -> None:
+    def __init__(self, capacity: Capacity, index_seed: int = 0) -> None:
         self.capacity = capacity
+        self._index_seed = index_seed
         self.counters = Table("counters", COUNTERS, 1)
         self.accounts = Table("accounts", ACCOUNT, capacity.accounts)
         self.assets = Table("assets", ASSET, capacity.assets)
@@ -179,7 +181,7 @@ class State:
             columns = self.balances.columns
             columns["account"][row] = account
             columns["asset"][row] = asset
-            index_insert(self.balance_index, hash_pair(account, asset), row)
+            index_insert(self.balance_index, hash_pair(self.balance_index, account, asset), row)
         return row
 
     def set_grant(self, key: int, account: int, scopes: int, expiry_ms: int) -> int:
@@ -200,7 +202,7 @@ class State:
         columns["account"][row] = account
         columns["scopes"][row] = scopes
         columns["expiry_ms"][row] = expiry_ms
-        index_insert(self.grant_index, hash_pair(key, account), row)
+        index_insert(self.grant_index, hash_pair(self.grant_index, key, account), row)
         self._remember_grant(key, account, row)
         self.accounts.columns["grants"][account] += 1
         self.accounts.mark(account)
@@ -247,7 +249,7 @@ class State:
             self.ladder_bits = new_ladder(table.capacity)
             rebuild_ladder(self.ladder_bits, table.rows, self.used(table))
             return
-        index = np.zeros(index_length(table.capacity), dtype=np.int64)
+        index = new_index(table.capacity, self._index_seed)
         if table is self.orders:
             self.order_index = index
             rebuild_order_index(index, table.rows, self.used(table))

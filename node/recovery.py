@@ -1,5 +1,6 @@
 """From what is on disk to a running state: newest snapshot, then the blocks committed after it."""
 
+import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,9 +85,9 @@ def _restore(genesis: Genesis, snapshots: Snapshots, history_height: int) -> Mac
     """The machine at the newest snapshot, or at genesis if the history must be rebuilt from there."""
     meta = snapshots.meta()
     if meta is None or history_height < meta.height:
-        return Machine(genesis)
+        return Machine(genesis, index_seed=_index_seed())
     try:
-        machine = Machine.restore(genesis, snapshots.pages(), meta.state_root)
+        machine = Machine.restore(genesis, snapshots.pages(), meta.state_root, index_seed=_index_seed())
     except ProtocolError as error:
         raise StorageError(f"{snapshots.path} is damaged ({error}): {REPLAY}") from error
     place = (machine.height, machine.journal_root)
@@ -95,6 +96,11 @@ def _restore(genesis: Genesis, snapshots: Snapshots, history_height: int) -> Mac
             f"{snapshots.path} describes height {meta.height}, its pages {machine.height}: {REPLAY}"
         )
     return machine
+
+
+def _index_seed() -> int:
+    """A secret of this process: clients cannot choose ids that collide in its lookups."""
+    return secrets.randbits(62)
 
 
 def _snapshot_result(snapshots: Snapshots, machine: Machine) -> list[Executed]:

@@ -26,5 +26,5 @@ def _open_balance(core: Core, account: int, asset: int) -> int:
     balance.account = account
     balance.asset = asset
     core.balances.dirty[row >> BALANCE_PAGE] = 1
-    index_insert(core.balance_index, hash_pair(account, asset), row)
+    index_insert(core.balance_index, hash_pair(core.balance_index, account, asset), row)
     return row

@@ -59,7 +59,7 @@ def add_order(
     core.markets.dirty[market_row >> MARKET_PAGE] = 1
     _join_level(core, market, row)
     _join_own(core, row)
-    index_insert(core.order_index, hash_pair(op.account, op.client_order_id), row)
+    index_insert(core.order_index, hash_pair(core.order_index, op.account, op.client_order_id), row)
 
 
 @inlined
@@ -70,7 +70,7 @@ def remove_order(core: Core, row: int) -> None:
     market = core.markets.rows[market_row]
     market.open_orders -= 1
     core.markets.dirty[market_row >> MARKET_PAGE] = 1
-    index_remove(core.order_index, hash_pair(order.account, order.client_order_id), row)
+    index_remove(core.order_index, hash_pair(core.order_index, order.account, order.client_order_id), row)
     _leave_level(core, market, order)
     _leave_own(core, order)
     _free_row(core, row)

@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from engine.compiled import inlined
 from engine.layout import NONE, Core
 from engine.records import Op, Side
-from engine.tables.index import hash_pair
+from engine.tables.index import hash_pair, slot_mask
 
 FAR, NEAR, CLOSE = 24, 16, 8  # operations ahead
 CACHED_ROWS = 16384  # order and balance rows that stay in a core's own cache anyway
@@ -104,7 +104,7 @@ def look_ahead_joining(core: Core, ops: np.ndarray, i: int) -> None:
 
 @inlined
 def _first_slot(index: np.ndarray, a: int, b: int) -> int:
-    return hash_pair(a, b) & (index.shape[0] - 1)
+    return hash_pair(index, a, b) & slot_mask(index)
 
 
 @inlined

@@ -1,11 +1,13 @@
 """Deterministic hash indexes from a pair of integers to a row: open addressing in one int64 array.
 
 An entry is `(hash << 32) | (row + 1)`, and 0 means empty. A hash has 31 bits, so entries are never
-negative and deletion finds an entry's home slot without touching its row. Length is a power of
-two, load at most one half (`index_length`), probing is linear, and deletion shifts later entries
-back, so there are no tombstones and cost stays flat in history.
+negative and deletion finds an entry's home slot without touching its row. The number of slots is a
+power of two, load at most one half (`new_index`), probing is linear, and deletion shifts later
+entries back, so there are no tombstones and cost stays flat in history.
 
-An index is derived data: no result depends on its layout, only on what is in it.
+An index is derived data: no result depends on its layout, only on what is in it. That is why each
+process may hash with a secret seed of its own, kept in the word behind the slots: clients choose
+their order ids, and with a known hash they could choose them so that all meet in one slot.
 Every product here stays below 2^63, so interpreted and compiled hashes are equal without wrapping.
 """
 
@@ -14,13 +16,16 @@ import numpy as np
 from engine.compiled import inlined, kernel
 from engine.layout import NONE
 
-INDEX_LENGTH_MIN = 64
+INDEX_SLOTS_MIN = 64
 _LOW_32 = 0xFFFFFFFF
 
 
-def index_length(rows: int) -> int:
-    """Slots for a table of `rows` rows: the smallest power of two that is at least twice that."""
-    return max(INDEX_LENGTH_MIN, 1 << (2 * rows - 1).bit_length())
+def new_index(rows: int, seed: int) -> np.ndarray:
+    """An empty index for `rows` rows: at least twice as many slots, then the seed (0..2^62 − 1)."""
+    slots = max(INDEX_SLOTS_MIN, 1 << (2 * rows - 1).bit_length())
+    index = np.zeros(slots + 1, dtype=np.int64)
+    index[slots] = seed
+    return index
 
 
 @inlined
@@ -37,19 +42,29 @@ def mix(x: int) -> int:
 
 
 @inlined
-def hash_pair(a: int, b: int) -> int:
-    """31-bit hash of a (0..2^32 − 1) and b (any int64)."""
+def slot_mask(index: np.ndarray) -> int:
+    """What turns a hash into a slot."""
+    return index.shape[0] - 2
+
+
+@inlined
+def hash_pair(index: np.ndarray, a: int, b: int) -> int:
+    """31-bit hash of a (0..2^32 − 1) and b (any int64) under the seed of `index`.
+
+    Each half of b meets a secret before it meets the other half, so no two of them are known to
+    cancel out.
+    """
+    seed = index[index.shape[0] - 1]
     first, second = np.int64(a), np.int64(b)  # columns are narrower: numpy would wrap them at 32 bits
-    high = (second >> 32) & _LOW_32
-    x = (second & _LOW_32) ^ ((high * 0x3C6EF372) & _LOW_32)
-    x = (mix(x) + first * 0x1E3779B1) & _LOW_32
-    return mix(x) >> 1
+    x = mix((second & _LOW_32) ^ (seed & _LOW_32))
+    x = mix(((x + ((second >> 32) & _LOW_32)) & _LOW_32) ^ (seed >> 32))
+    return mix((x + first * 0x1E3779B1) & _LOW_32) >> 1
 
 
 @inlined
 def index_insert(index: np.ndarray, hashed: int, row: int) -> None:
     """Add `row`, which is not in the index yet. Caller ensures load stays at most one half."""
-    mask = index.shape[0] - 1
+    mask = slot_mask(index)
     slot = hashed & mask
     while index[slot] != 0:
         slot = (slot + 1) & mask
@@ -59,7 +74,7 @@ def index_insert(index: np.ndarray, hashed: int, row: int) -> None:
 @inlined
 def index_remove(index: np.ndarray, hashed: int, row: int) -> None:
     """Remove `row`, which is in the index under `hashed`, and close the gap behind it."""
-    mask = index.shape[0] - 1
+    mask = slot_mask(index)
     entry = (hashed << 32) | (row + 1)
     slot = hashed & mask
     while index[slot] != entry:
@@ -86,8 +101,8 @@ def _close_gap(index: np.ndarray, gap: int, mask: int) -> None:
 @inlined
 def find_order(index: np.ndarray, orders: np.ndarray, account: int, client_order_id: int) -> int:
     """Row of an account's live order, or NONE."""
-    mask = index.shape[0] - 1
-    hashed = hash_pair(account, client_order_id)
+    mask = slot_mask(index)
+    hashed = hash_pair(index, account, client_order_id)
     slot = hashed & mask
     while index[slot] != 0:
         if (index[slot] >> 32) == hashed:
@@ -101,8 +116,8 @@ def find_order(index: np.ndarray, orders: np.ndarray, account: int, client_order
 @inlined
 def find_balance(index: np.ndarray, balances: np.ndarray, account: int, asset: int) -> int:
     """Row of an account's balance in one asset, or NONE."""
-    mask = index.shape[0] - 1
-    hashed = hash_pair(account, asset)
+    mask = slot_mask(index)
+    hashed = hash_pair(index, account, asset)
     slot = hashed & mask
     while index[slot] != 0:
         if (index[slot] >> 32) == hashed:
@@ -116,8 +131,8 @@ def find_balance(index: np.ndarray, balances: np.ndarray, account: int, asset: i
 @inlined
 def find_grant(index: np.ndarray, grants: np.ndarray, key: int, account: int) -> int:
     """Row of the grant that `key` (a row of the key table) holds on `account`, or NONE."""
-    mask = index.shape[0] - 1
-    hashed = hash_pair(key, account)
+    mask = slot_mask(index)
+    hashed = hash_pair(index, key, account)
     slot = hashed & mask
     while index[slot] != 0:
         if (index[slot] >> 32) == hashed:
@@ -130,24 +145,24 @@ def find_grant(index: np.ndarray, grants: np.ndarray, key: int, account: int) ->
 
 @kernel
 def rebuild_order_index(index: np.ndarray, orders: np.ndarray, used: int) -> None:
-    """Index the live ones among the first `used` order rows. `index` is overwritten."""
-    index[:] = 0
+    """Index the live ones among the first `used` order rows. The slots are overwritten."""
+    index[: slot_mask(index) + 1] = 0
     for row in range(used):
         if orders[row]["flags"] & 1:  # `.flags` is an attribute of numpy's own
-            index_insert(index, hash_pair(orders[row].account, orders[row].client_order_id), row)
+            index_insert(index, hash_pair(index, orders[row].account, orders[row].client_order_id), row)
 
 
 @kernel
 def rebuild_balance_index(index: np.ndarray, balances: np.ndarray, count: int) -> None:
-    """Index the first `count` balance rows. `index` is overwritten."""
-    index[:] = 0
+    """Index the first `count` balance rows. The slots are overwritten."""
+    index[: slot_mask(index) + 1] = 0
     for row in range(count):
-        index_insert(index, hash_pair(balances[row].account, balances[row].asset), row)
+        index_insert(index, hash_pair(index, balances[row].account, balances[row].asset), row)
 
 
 @kernel
 def rebuild_grant_index(index: np.ndarray, grants: np.ndarray, count: int) -> None:
-    """Index the first `count` grant rows. `index` is overwritten."""
-    index[:] = 0
+    """Index the first `count` grant rows. The slots are overwritten."""
+    index[: slot_mask(index) + 1] = 0
     for row in range(count):
-        index_insert(index, hash_pair(grants[row].key, grants[row].account), row)
+        index_insert(index, hash_pair(index, grants[row].key, grants[row].account), row)

@@ -10,10 +10,11 @@ from engine.tables.index import (
     find_order,
     hash_pair,
     index_insert,
-    index_length,
     index_remove,
+    new_index,
     rebuild_balance_index,
     rebuild_order_index,
+    slot_mask,
 )
 
 KEYS = st.tuples(st.integers(0, 3), st.integers(0, 7))
@@ -21,18 +22,36 @@ KEYS = st.tuples(st.integers(0, 3), st.integers(0, 7))
 
 def test_length_keeps_load_at_or_below_one_half():
     for rows in (1, 31, 32, 33, 64, 1000, 1 << 20):
-        length = index_length(rows)
-        assert length >= 2 * rows and length & (length - 1) == 0
+        slots = slot_mask(new_index(rows, 5)) + 1
+        assert slots >= 2 * rows and slots & (slots - 1) == 0
 
 
-def test_hashes_are_fixed_numbers():
-    """An index is derived, but a changed hash would still change how every node performs."""
-    assert [hash_pair(a, b) for a, b in ((0, 0), (1, 2), (2**32 - 1, -1), (7, 2**62))] == [
-        0,
-        1677235465,
-        2097162138,
-        556066107,
-    ]
+@given(st.integers(1, 2**62 - 1))
+def test_each_seed_scatters_the_same_keys_another_way(seed):
+    """Keys that meet under one seed, as a client might choose them, do not under another."""
+    known, secret = new_index(1024, 0), new_index(1024, seed)
+    colliding = [key for key in range(4096) if hash_pair(known, 1, key) & slot_mask(known) < 32]
+    slots = {hash_pair(secret, 1, key) & slot_mask(secret) for key in colliding}
+    assert len(colliding) > 40 and len(slots) > len(colliding) // 2 and max(slots) >= 1024
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**62 - 1))
+def test_hashes_are_31_bits_and_equal_in_plain_integers(a, b, seed):
+    assert hash_pair(new_index(1, seed), a, b) == _plain_hash(a, b, seed) < 2**31
+
+
+def _plain_hash(a, b, seed):
+    def mix(x):
+        x ^= x >> 15
+        x = x * 0x2C1B3C6D % 2**32
+        x ^= x >> 12
+        x = x * 0x297A2D39 % 2**32
+        return x ^ x >> 15
+
+    low, high = b % 2**32, (b >> 32) % 2**32
+    x = mix(low ^ seed % 2**32)
+    x = mix((x + high) % 2**32 ^ seed >> 32)
+    return mix((x + a * 0x1E3779B1) % 2**32) >> 1
 
 
 def test_sequential_keys_probe_little():
@@ -40,11 +59,12 @@ def test_sequential_keys_probe_little():
     rows = 1 << 16
     orders = np.zeros(rows, ORDER).view(np.recarray)
     orders.account, orders.client_order_id, orders.flags = np.arange(rows) % 256, np.arange(rows) // 256, 1
-    index = np.zeros(index_length(rows), np.int64)
+    index = new_index(rows, 12345)
     rebuild_order_index(index, orders, rows)
-    used = np.flatnonzero(index)
-    home = (index[used] >> 32) & (len(index) - 1)
-    assert ((used - home) % len(index)).mean() < 1.0
+    slots = index[:-1]
+    used = np.flatnonzero(slots)
+    home = (slots[used] >> 32) & slot_mask(index)
+    assert ((used - home) % len(slots)).mean() < 1.0
 
 
 @settings(max_examples=60, deadline=None)
@@ -52,11 +72,11 @@ def test_sequential_keys_probe_little():
 def test_index_agrees_with_a_dict(keys):
     """Toggling keys in and out."""
     orders = np.zeros(64, ORDER).view(np.recarray)
-    index = np.zeros(64, np.int64)
+    index = new_index(32, 0)
     where: dict[tuple[int, int], int] = {}
     free = list(range(32))
     for key in keys:
-        hashed = hash_pair(*key)
+        hashed = hash_pair(index, *key)
         if key in where:
             row = where.pop(key)
             index_remove(index, hashed, row)
@@ -77,7 +97,7 @@ def test_index_agrees_with_a_dict(keys):
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=80))
 def test_removal_closes_gaps_across_the_end_of_the_array(steps):
     """Few hashes near the last slot: probe sequences collide and wrap round."""
-    index = np.zeros(64, np.int64)
+    index = new_index(32, 0)
     live: list[tuple[int, int]] = []
     for row, (offset, remove) in enumerate(steps):
         if remove and live:
@@ -98,7 +118,8 @@ def test_removal_closes_gaps_across_the_end_of_the_array(steps):
 def test_rebuilt_balance_index_finds_every_row():
     balances = np.zeros(100, BALANCE).view(np.recarray)
     balances.account, balances.asset = np.arange(100) // 3, np.arange(100) % 3
-    index = np.full(index_length(100), 7, np.int64)
+    index = new_index(100, 99)
+    index[:-1] = 7
     rebuild_balance_index(index, balances, 99)
     assert [find_balance(index, balances, row // 3, row % 3) for row in range(99)] == list(range(99))
     assert find_balance(index, balances, 33, 0) == NONE
