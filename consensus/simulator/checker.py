@@ -100,7 +100,8 @@ class Checker:
     def on_durable(self, node: SimNode, effects: Sequence[Effect]) -> None:
         """What is stored is committed; checked here, since a crash may still undo what a turn asked for.
 
-        A vote log stays small: four entries a place of the window, and a few of their own. Who catches up by certificates may run ahead of the stable checkpoint that it knows.
+        A vote log stays small: four entries a place of the window, and a few of their own. Who catches
+        up by certificates may run ahead of the stable checkpoint that it knows.
         """
         self._note("commits_to_disk")
         for effect in effects:
