@@ -115,6 +115,13 @@ def _long_and_quiet(options: SimOptions) -> SimOptions:
     )
 
 
+def _gappy(options: SimOptions) -> SimOptions:
+    """So much loss that blocks are prepared here and there, in several views, and committed in none."""
+    network = NetworkOptions(delay_us=2_000, jitter_us=8_000, loss_rate=0.4)
+    calm = replace(_unstable(options), faults=FaultOptions(), network=network, commit_us=300)
+    return replace(calm, window=64, checkpoint_interval=16)
+
+
 def _lossy(options: SimOptions) -> SimOptions:
     return replace(options, network=NetworkOptions(loss_rate=0.3), faults=FaultOptions())
 
@@ -430,7 +437,7 @@ MUTANTS = (
             Patch(view_change, "compute_proposals", _lowest_view),
             Patch(certificates, "compute_proposals", _lowest_view),
         ),
-        prepare=lambda options: _crashing(_unstable(options)),
+        prepare=_gappy,
     ),
     Mutant(
         "checkpoint_unchecked",
