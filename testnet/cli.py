@@ -147,25 +147,18 @@ def testnet_up(args: argparse.Namespace) -> int:
     """Run until Ctrl-C."""
     from rich.console import Console
 
-    from testnet.live import run_live
+    from testnet.live import Load, run_live
     from testnet.load import Pace
     from testnet.session import LOCAL_DIR
     from testnet.sources import SyntheticSource, session_order_id
 
-    size = max(1, min(1000, args.rate // 50))
-    source = SyntheticSource(DESKS, SEED, first_order_id=session_order_id())
-    pace = Pace(orders_per_envelope=size, envelopes_per_second=args.rate / size)
-    _run_until_signal(
-        partial(
-            run_live,
-            args.dir or LOCAL_DIR,
-            args.nodes,
-            source,
-            pace if args.flow == "demo" else None,
-            args.seconds,
-            Console(),
-        )
-    )
+    load = None
+    if args.flow == "demo":
+        size = max(1, min(1000, args.rate // 50))
+        source = SyntheticSource(DESKS, SEED, first_order_id=session_order_id())
+        load = Load(source, Pace(size, envelopes_per_second=args.rate / size))
+    root = args.dir or LOCAL_DIR
+    _run_until_signal(partial(run_live, root, args.nodes, load, args.seconds, Console()))
     return 0
 
 

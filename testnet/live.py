@@ -2,6 +2,8 @@
 
 import sys
 import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,99 +14,101 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from node.setup import NetworkHomes
 from node.views import StatusView
+from node.warm import warm_kernels
 from testnet.launcher import Launcher
 from testnet.load import Pace, Tally
-from testnet.session import Session, open_network, run_session
+from testnet.session import open_network, run_nodes, run_session
 from testnet.sources import Source
 
 REFRESH_SECONDS = 0.5
 LINE_SECONDS = 5.0  # between two lines where there is no terminal
 
 
+@dataclass(frozen=True)
+class Load:
+    """Orders to send, and how fast."""
+
+    source: Source
+    pace: Pace
+
+
 async def run_live(
-    root: Path, nodes: int, source: Source, pace: Pace | None, seconds: float | None, console: Console
+    root: Path, nodes: int, load: Load | None, seconds: float | None, console: Console
 ) -> None:
-    """Run the network under `root` until cancelled or `seconds` are over; without `pace`, no orders flow."""
+    """Run the network under `root` until cancelled or `seconds` are over; without `load`, no orders flow."""
     homes = open_network(root, nodes)
+    report = partial(console.print, highlight=False, soft_wrap=True)
     tally = Tally()
-    async with run_session(homes, source, partial(console.print, highlight=False, soft_wrap=True)) as session:
+    async with AsyncExitStack() as stack:
+        if load is None:
+            await trio.to_thread.run_sync(warm_kernels, report)
+            launcher = await stack.enter_async_context(run_nodes(homes, report))
+        else:
+            session = await stack.enter_async_context(run_session(homes, load.source, report))
+            launcher = session.launcher
         try:
             with trio.move_on_after(seconds if seconds is not None else float("inf")):
                 async with trio.open_nursery() as nursery:
-                    if pace is not None:
-                        nursery.start_soon(session.load, pace, tally)
+                    if load is not None:
+                        nursery.start_soon(session.load, load.pace, tally)
                     show = _show_live if sys.stdout.isatty() else _show_lines
-                    nursery.start_soon(show, session, homes, tally, console)
+                    nursery.start_soon(show, launcher, tally, console)
         finally:
-            console.print("stopping the nodes", highlight=False)
+            report("stopping the nodes")
 
 
-async def _show_live(session: Session, homes: NetworkHomes, tally: Tally, console: Console) -> None:
-    launcher = session.launcher
+async def _show_live(launcher: Launcher, tally: Tally, console: Console) -> None:
     started = time.monotonic()
     with Live(console=console, auto_refresh=False) as live:
         while True:
             statuses = await launcher.statuses(range(launcher.count))
-            living = launcher.living()
-            live.update(_view(homes, statuses, living, tally, time.monotonic() - started), refresh=True)
+            live.update(_view(launcher, statuses, tally, time.monotonic() - started), refresh=True)
             await trio.sleep(REFRESH_SECONDS)
 
 
-async def _show_lines(session: Session, homes: NetworkHomes, tally: Tally, console: Console) -> None:
+async def _show_lines(launcher: Launcher, tally: Tally, console: Console) -> None:
     """The same in one line every few seconds, for logs."""
     while True:
-        statuses = await session.launcher.statuses()
-        console.print(_line(session.launcher, statuses, tally), highlight=False, soft_wrap=True)
+        statuses = await launcher.statuses()
+        console.print(_line(launcher, statuses, tally), highlight=False, soft_wrap=True)
         await trio.sleep(LINE_SECONDS)
 
 
 def _view(
-    homes: NetworkHomes,
-    statuses: dict[int, StatusView | None],
-    living: list[int],
-    tally: Tally,
-    running_s: float,
+    launcher: Launcher, statuses: dict[int, StatusView | None], tally: Tally, running_s: float
 ) -> Panel:
-    table = Table(expand=True, box=None, header_style="bold")
-    for column in ("node", "state", "view", "height", "proven", "peers", "orders", "fills"):
-        table.add_column(column, justify="left" if column == "state" else "right")
-    table.add_column("journal root")
-    table.add_column("state root at checkpoint")
+    living = launcher.living()
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("node", "votes", "view", "height", "proven", "orders"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("journal", "state root"):
+        table.add_column(column, no_wrap=True)
     for node, status in statuses.items():
         table.add_row(*_row(node, status, node in living))
+    hint = Text(f"{running_s:,.0f} s   clients: {launcher.homes.network_file}   Ctrl-C stops", style="dim")
+    return Panel(Group(table, Text(), _figures(tally), hint), title=f"kontor testnet: {len(living)} nodes")
+
+
+def _figures(tally: Tally) -> Text:
     latency = tally.recent_latencies_ms()
-    figures = Text.assemble(
+    return Text.assemble(
         (f"{tally.recent_rate():,.0f}", "bold"),
-        " orders/s    latency ",
+        " orders/s   latency ",
         (f"{latency['p50']:.1f} / {latency['p99']:.1f} ms", "bold"),
-        " (p50 / p99)    ",
+        " (p50 / p99)   ",
         (f"{tally.orders_committed:,}", "bold"),
-        f" orders committed for {len(tally.acknowledged):,} envelopes, {tally.retries:,} retries",
+        " committed",
     )
-    hint = Text(
-        f"{running_s:,.0f} s   {homes.network_file}   clients: {homes.network.validators[0].client_address} …"
-        "   Ctrl-C stops",
-        style="dim",
-    )
-    return Panel(Group(table, Text(), figures, hint), title=f"kontor testnet: {len(living)} nodes")
 
 
 def _row(node: int, status: StatusView | None, lives: bool) -> list[str]:
     if status is None:
-        return [str(node), "[yellow]no answer[/]" if lives else "[red]down[/]", *[""] * 8]
-    state = f"[red]halted: {status.halted}[/]" if status.halted else "[green]voting[/]"
-    numbers = (
-        status.view,
-        status.executed,
-        status.proven,
-        status.peers_connected,
-        status.orders,
-        status.fills,
-    )
-    roots = (status.journal_root.hex()[:16], f"{status.state_root.hex()[:16]} @ {status.state_root_height:,}")
-    return [str(node), state, *(f"{number:,}" for number in numbers), *roots]
+        return [str(node), "[yellow]?[/]" if lives else "[red]down[/]", *[""] * 6]
+    votes = "[red]halted[/]" if status.halted else "[green]yes[/]"
+    numbers = (status.view, status.executed, status.proven, status.orders)
+    roots = (status.journal_root.hex()[:8], f"{status.state_root.hex()[:8]} @ {status.state_root_height:,}")
+    return [str(node), votes, *(f"{number:,}" for number in numbers), *roots]
 
 
 def _line(launcher: Launcher, statuses: dict[int, StatusView | None], tally: Tally) -> str:

@@ -65,10 +65,7 @@ async def run_session(homes: NetworkHomes, source: Source, report: Report) -> As
     await trio.to_thread.run_sync(warm_kernels, report)
     await trio.to_thread.run_sync(source.warm)
     async with AsyncExitStack() as stack:
-        launcher = await stack.enter_async_context(launch(homes))
-        report(f"starting {launcher.count} nodes of chain {launcher.network.chain_id.hex()[:16]}")
-        await launcher.start()
-        await launcher.wait_ready()
+        launcher = await stack.enter_async_context(run_nodes(homes, report))
         async with open_client(launcher.network, homes.admin_seed) as venue:
             places = await open_venue(venue, source.world, homes.root, source.desks, report)
         desks: list[tuple[Client, Signer]] = []
@@ -79,6 +76,16 @@ async def run_session(homes: NetworkHomes, source: Source, report: Report) -> As
             )
             desks.append((client, signer))
         yield Session(launcher, source, places, desks)
+
+
+@asynccontextmanager
+async def run_nodes(homes: NetworkHomes, report: Report) -> AsyncIterator[Launcher]:
+    """Every node started and ready; stopped at the end."""
+    async with launch(homes) as launcher:
+        report(f"starting {launcher.count} nodes of chain {launcher.network.chain_id.hex()[:16]}")
+        await launcher.start()
+        await launcher.wait_ready()
+        yield launcher
 
 
 def _for_load(config: Config) -> Config:

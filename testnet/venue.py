@@ -5,7 +5,7 @@ goes on with the same accounts.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,9 @@ async def open_venue(client: Client, world: World, root: Path, desks: int, repor
 
 async def _register_assets(client: Client, world: World) -> list[int]:
     """Ids of the world's assets; registers those that are missing."""
-    ids = {asset.name: asset.id for asset in (await client.listing(refresh=True)).assets}
+    listed = (await client.listing(refresh=True)).assets
+    ids = {asset.name: asset.id for asset in listed}
+    _check_alike("asset", {asset.name: asset for asset in listed}, world.assets, ("decimals",))
     missing = [asset for asset in world.assets if asset.name not in ids]
     new = await _run(client, [RegisterAsset(asset.name, asset.decimals, VENUE_ACCOUNT) for asset in missing])
     ids.update({asset.name: number for asset, number in zip(missing, new, strict=True)})
@@ -71,7 +73,10 @@ async def _register_assets(client: Client, world: World) -> list[int]:
 
 async def _list_markets(client: Client, world: World, assets: Sequence[int]) -> list[int]:
     """Ids of the world's markets; lists those that are missing."""
-    ids = {market.name: market.id for market in (await client.listing(refresh=True)).markets}
+    listed = (await client.listing(refresh=True)).markets
+    ids = {market.name: market.id for market in listed}
+    terms = ("base_per_lot", "quote_per_lot_tick", "price_max", "qty_max")
+    _check_alike("market", {market.name: market for market in listed}, world.markets, terms)
     missing = [market for market in world.markets if market.name not in ids]
     listings = [
         ListMarket(
@@ -91,6 +96,18 @@ async def _list_markets(client: Client, world: World, assets: Sequence[int]) -> 
     new = await _run(client, listings)
     ids.update({market.name: number for market, number in zip(missing, new, strict=True)})
     return [ids[market.name] for market in world.markets]
+
+
+def _check_alike(what: str, listed: Mapping[str, Any], wanted: Sequence[Any], terms: Sequence[str]) -> None:
+    """Raise `VenueError` if the ledger has something of the same name and other terms."""
+    for item in wanted:
+        for term in terms:
+            found = getattr(listed.get(item.name, item), term)
+            if found != getattr(item, term):
+                raise VenueError(
+                    f"the ledger's {what} {item.name} has {term} {found}, and this flow needs"
+                    f" {getattr(item, term)}: run it on another network, with a new --dir"
+                )
 
 
 async def _open_accounts(client: Client, count: int, seeds: Sequence[Path]) -> list[int]:
