@@ -116,6 +116,9 @@ class LedgerSettings:
     )
     state_mib: int = setting(16_384, "Largest size of the checkpoint on disk, in MiB.", 1, 1 << 26)
     history_mib: int = setting(65_536, "Largest size of the history index on disk, in MiB.", 1, 1 << 26)
+    snapshot_seconds: int = setting(
+        5, "The state goes to disk at the first checkpoint after so long; 0: at every one.", 0, 3600
+    )
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ BLOCKS_MAX = 4096  # committed blocks waiting; the protocol's window keeps it fa
 HISTORY_MAX = 512  # executed blocks waiting to be written; then execution waits
 HISTORY_PAUSE_SECONDS = 0.05  # between writes of the history: many blocks share one transaction
 IN_PLACE_BYTES = 40 << 10  # of payloads: some 1200 order operations, about a millisecond of work
-SNAPSHOT_SECONDS = 5.0  # pages go to disk at the first checkpoint after this time
 Pages = list[tuple[int, int, bytes]]
 
 
@@ -83,6 +82,7 @@ class Executor:
         self,
         machine: Machine,
         checkpoint_interval: int,
+        snapshot_seconds: float,
         ledger: Ledger,
         snapshots: Snapshots,
         history: History,
@@ -94,6 +94,7 @@ class Executor:
     ) -> None:
         self._machine = machine
         self._interval = checkpoint_interval
+        self._snapshot_seconds = snapshot_seconds
         self._ledger = ledger
         self._snapshots = snapshots
         self._history = history
@@ -175,7 +176,7 @@ class Executor:
         return _Work(executed, pages)
 
     def _is_snapshot_due(self) -> bool:
-        return not self._snapshot_busy and time.monotonic() - self._snapshot_at >= SNAPSHOT_SECONDS
+        return not self._snapshot_busy and time.monotonic() - self._snapshot_at >= self._snapshot_seconds
 
     async def _write_history(self) -> None:
         async for first in self._history_out:

@@ -164,6 +164,7 @@ def build_node(
     executor = Executor(
         recovered.machine,
         network.rules.checkpoint_interval,
+        config.ledger.snapshot_seconds,
         stores.ledger,
         stores.snapshots,
         stores.history,

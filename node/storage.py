@@ -80,7 +80,7 @@ def storage_errors(path: Path, setting: str) -> Iterator[None]:
     except lmdb.LockError as error:
         raise StorageError(f"{path} cannot be locked ({error}): is it on a network file system?") from error
     except lmdb.Error as error:
-        if "No space left" in str(error):
+        if isinstance(error, lmdb.DiskError) or "No space left" in str(error):
             raise StorageError(
                 f"the disk under {path} is full: free space, then start the node again"
             ) from error

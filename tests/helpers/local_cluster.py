@@ -36,10 +36,11 @@ def free_ports(count: int) -> list[int]:
 
 
 def quick(config: Config) -> Config:
-    """Settings for tests: reconnect at once, no metrics port."""
+    """Settings for tests: reconnect at once, a snapshot at every checkpoint, no metrics port."""
     return replace(
         config,
         peers=replace(config.peers, reconnect_ms_min=5, reconnect_ms_max=100),
+        ledger=replace(config.ledger, snapshot_seconds=0),
         telemetry=replace(config.telemetry, metrics_listen="", log_level="debug"),
     )
 

@@ -1,5 +1,6 @@
 """Four real nodes in one process: they agree, survive restarts, and stop safely on a full disk."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import trio
 
 from consensus.primitives.errors import ConfigError, InputError, StorageError
 from engine.records import Op, Side
-from node.config import Config
-from node.network import Rules
+from node.config import Config, Home, load_config
+from node.ledger import Ledger
+from node.network import Network, Rules
+from node.snapshots import Snapshots
 from node.start import run_node
 from tests.helpers.local_cluster import LocalCluster, local_cluster, quick
 
@@ -60,6 +63,55 @@ async def test_a_restarted_network_continues_from_the_same_roots(tmp_path: Path)
         await _trade(cluster, 3, start=6)
         await cluster.wait_equal()
         assert len(set(await cluster.state_roots())) == 1
+
+
+async def test_a_node_restarts_from_its_snapshot_without_replaying_what_is_in_it(tmp_path: Path) -> None:
+    async with local_cluster(tmp_path, rules=OFTEN) as cluster:
+        await cluster.submit(cluster.listing())
+        await _trade(cluster, 9)
+        before = await cluster.wait_equal()
+        states = await cluster.state_roots()
+        await cluster.stop(1)
+        home = cluster.homes.nodes[1]
+        snapshots = Snapshots(home.data / "state", 16 << 20)
+        meta = snapshots.meta()
+        snapshots.close()
+        assert meta is not None and meta.height >= 4 and meta.height % 4 == 0
+        _forget_block(home, cluster.network, 1)  # a replay from genesis would miss it
+        await cluster.start(1)
+        assert cluster.nodes[1].status().journal_root == before
+        assert await cluster.state_roots() == states
+        await _trade(cluster, 2, start=9)
+        await cluster.wait_equal()
+
+
+@pytest.mark.parametrize("damage", ["page", "root"])
+async def test_a_damaged_snapshot_is_noticed_and_says_what_to_do(tmp_path: Path, damage: str) -> None:
+    async with local_cluster(tmp_path, n=1, rules=OFTEN) as cluster:
+        await cluster.submit(cluster.listing())
+        await _trade(cluster, 9)
+        await cluster.stop(0)
+        home = cluster.homes.nodes[0]
+        snapshots = Snapshots(home.data / "state", 16 << 20)
+        meta, (table, page, data) = snapshots.meta(), next(snapshots.pages())
+        assert meta is not None
+        if damage == "page":
+            snapshots.write(meta, [(table, page, bytes([data[0] ^ 1]) + data[1:])])
+        else:
+            snapshots.write(replace(meta, state_root=bytes(32)), [])
+        snapshots.close()
+        with pytest.raises(StorageError, match=r"state is damaged.*remove that directory"):
+            await run_node(home.root)
+        shutil.rmtree(home.data / "state")
+        await cluster.start(0)
+        await cluster.submit(cluster.orders(*_crossing(50_000, 2)))
+
+
+def _forget_block(home: Home, network: Network, height: int) -> None:
+    ledger = Ledger(home.data / "ledger", network.chain_id, load_config(home.config).node.id, 16 << 20)
+    with ledger._env.begin(db=ledger._blocks, write=True) as txn:
+        assert txn.delete(height.to_bytes(8, "big"))
+    ledger.close()
 
 
 async def test_a_node_that_was_away_catches_up(tmp_path: Path) -> None:

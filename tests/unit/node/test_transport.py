@@ -11,6 +11,7 @@ import msgpack
 import pytest
 import trio
 
+from consensus.primitives.errors import ProtocolError
 from node.config import PeerSettings
 from node.keys import write_tls_identity
 from node.network import Address, Network
@@ -68,6 +69,8 @@ class _Links:
 
         async def deliver(peer: int, frames: list[bytes]) -> None:
             for body in frames:
+                if body == b"garbage":
+                    raise ProtocolError("not a message")
                 await send.send((peer, body))
 
         network = network or self.network
@@ -290,4 +293,13 @@ async def test_a_peer_that_does_not_read_loses_its_link_and_its_queue_stays_boun
             assert second.transport.queued_bytes(0) <= 6 << 20
             await trio.lowlevel.checkpoint()
         await _until(lambda: 0 not in second.transport.connected)
+        await _healthy_link_is_untouched(second, third)
+
+
+async def test_a_frame_that_is_no_message_closes_the_link_of_its_sender_only(homes: NetworkHomes) -> None:
+    async with _links(homes) as links:
+        second, third = await links.start(1), await links.start(2)
+        await _greet(homes, second, links.network, _hello(links.network) + frame(b"fine") + frame(b"garbage"))
+        assert second.faults("bad_frame") == 1
+        assert "not a message" in second.log.getvalue()
         await _healthy_link_is_untouched(second, third)
