@@ -1,6 +1,7 @@
 """`kontor init`, `kontor start`, `kontor keys`: one node of a network."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING
 from consensus.primitives.errors import ConfigError
 
 if TYPE_CHECKING:
+    from trio import CancelScope
+
     from ops.cli import Subparsers
 
 INIT_HELP = """\
@@ -48,6 +51,11 @@ def register(subparsers: "Subparsers") -> None:
 
     start = _add(subparsers, "start", "run a node", START_HELP)
     start.add_argument("--home", type=Path, required=True, metavar="DIR", help="the node's directory")
+    start.add_argument(
+        "--until-stdin-closes",
+        action="store_true",
+        help="stop as well when standard input ends: whoever started the node is gone then",
+    )
     start.set_defaults(run=start_node)
 
     keys = _add(
@@ -90,14 +98,30 @@ def init_node(args: argparse.Namespace) -> int:
 
 def start_node(args: argparse.Namespace) -> int:
     """Run a node in the foreground."""
-    from functools import partial
-
     import trio
 
     from node.start import run_node
 
-    trio.run(partial(run_node, args.home, report=_report, handle_signals=True))
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            if args.until_stdin_closes:
+                nursery.start_soon(_cancel_at_end_of_input, nursery.cancel_scope)
+            await run_node(args.home, report=_report, handle_signals=True)
+            nursery.cancel_scope.cancel()
+
+    trio.run(run)
     return 0
+
+
+async def _cancel_at_end_of_input(scope: "CancelScope") -> None:
+    import trio
+
+    # A copy: closing the stream must leave the interpreter's own standard input alone.
+    async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stream:
+        async for _ in stream:
+            continue
+    _report("standard input ended: stopping")
+    scope.cancel()
 
 
 def show_keys(args: argparse.Namespace) -> int:

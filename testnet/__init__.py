@@ -2,8 +2,11 @@
 
     cli.py             registers `testnet`, `flow`, `bench` and `sim` with `kontor`
     launcher.py        starts, watches, kills and stops real `kontor start` processes
+    session.py         from directories to a working load: what `up`, `run` and the benches share
     venue.py           lists a flow's assets and markets, opens and funds its accounts
-    load.py            replays a flow through the client SDK and remembers what was acknowledged
+    sources.py         where a load's orders come from
+    load.py            sends them through the client SDK and remembers what was acknowledged
+    audit.py           what a stopped node's disk says
     run.py             the bounded headless run and its verdict
     live.py            the live view of `testnet up`
     flows.py           the replayable order flow and its file format
@@ -14,5 +17,14 @@
     synthetic.py       the seeded synthetic flow
     bench_cluster.py, bench_engine.py, sim.py   the benches and the simulator's command
 
-Read `flows.py`, then `run.py`.
+Read `run.py`, then `flows.py`.
+
+Decisions
+
+2026-11-24. A run is judged by what lies on every node's disk after it stopped, not by what nodes say. A
+node that lies or is wrong about itself could otherwise pass; the price is a second recovery per run.
+
+2026-11-24. Recorded flow is replayed one envelope after the other. Its outcome depends on order, and
+neither two envelopes under way nor a view change promise one. A block then holds one envelope, which is
+slower than the ledger can go; throughput is measured with the synthetic flow.
 """

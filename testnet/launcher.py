@@ -1,7 +1,8 @@
 """Real `kontor start` processes of one local network: start, watch, kill, restart, stop.
 
 Every node gets a process group of its own, so that a Ctrl-C at the terminal reaches only the
-launcher, which then stops the nodes in order. What a node prints goes to `node<i>/console.log`.
+launcher, which then stops the nodes in order. They also stop when the launcher is killed, since
+their standard input ends then. What a node prints goes to `node<i>/console.log`.
 """
 
 import os
@@ -11,7 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from subprocess import DEVNULL, STDOUT
+from subprocess import PIPE, STDOUT
 
 import trio
 
@@ -127,12 +128,16 @@ class Launcher:
     async def _spawn(self, node: int) -> None:
         if node in self.living():
             return
+        before = self._processes.get(node)
+        if before is not None and before.stdin is not None:
+            await before.stdin.aclose()
         # -P: the project is found where it is installed, whatever the working directory holds.
-        command = [sys.executable, "-P", "-m", "ops.cli", "start", "--home", str(self.homes.nodes[node].root)]
+        command = [sys.executable, "-P", "-m", "ops.cli", "start", "--until-stdin-closes"]
+        command += ["--home", str(self.homes.nodes[node].root)]
         with self.console(node).open("ab") as console:
             self._processes[node] = await trio.lowlevel.open_process(
                 command,
-                stdin=DEVNULL,
+                stdin=PIPE,  # never written to: it closes when this process dies, however it dies
                 stdout=console,
                 stderr=STDOUT,
                 start_new_session=True,

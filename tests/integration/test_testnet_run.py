@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -77,8 +78,17 @@ def test_up_stops_cleanly_and_continues_the_same_ledger(tmp_path):
     assert "funding" not in out  # the accounts of the first start are used
 
 
-def up_until_orders_flow(root: Path) -> str:
-    """Run `testnet up` until it has shown committed orders twice, then send Ctrl-C; return its output."""
+def test_nodes_do_not_outlive_a_launcher_that_was_killed(tmp_path):
+    up_until_orders_flow(tmp_path / "net", signal.SIGKILL)
+    for _ in range(600):
+        if not node_processes(tmp_path):
+            break
+        select.select([], [], [], 0.1)  # they notice at once, and stop in their own time
+    assert not node_processes(tmp_path)
+
+
+def up_until_orders_flow(root: Path, end: signal.Signals = signal.SIGINT) -> str:
+    """Run `testnet up` until it has shown committed orders, then send `end`; return its output."""
     process = subprocess.Popen(
         [*COMMAND, "up", "--dir", str(root), "--rate", "2000"],
         stdout=subprocess.PIPE,
@@ -93,9 +103,9 @@ def up_until_orders_flow(root: Path) -> str:
             lines.append(line)
             if "committed" in line and " 0 committed" not in line:
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(end)
         lines += process.stdout.read().splitlines(keepends=True)
-        assert process.wait(timeout=60) == 0, "".join(lines)
+        assert process.wait(timeout=60) == (0 if end == signal.SIGINT else -end), "".join(lines)
     finally:
         if process.poll() is None:
             process.kill()
@@ -118,6 +128,6 @@ def node_processes(root: Path) -> list[str]:
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue
-            if str(root) in command and "start --home" in command:
+            if str(root) in command and " start " in command:
                 found.append(command)
     return found
