@@ -251,7 +251,7 @@ class Node:
         for event in events:
             effects += self._replica.step(event, now_us)
             if isinstance(event, Received) and isinstance(event.message, Attest):
-                self._parts.proofs.on_attest(event.message)
+                self._parts.proofs.on_attest(event.sender, event.message)
         metrics = self._parts.metrics
         metrics.turns.inc()
         metrics.step_seconds.observe(time.perf_counter() - started)
@@ -291,7 +291,7 @@ class Node:
         match effect:
             case Broadcast(message):
                 if isinstance(message, Attest):
-                    self._parts.proofs.on_attest(message)
+                    self._parts.proofs.on_attest(self.replica_id, message)
                 self._want(message)
                 self._broadcast(message)
             case Send(to, message):

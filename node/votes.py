@@ -90,8 +90,13 @@ class ProofCollector:
         waiting.state_root = state_root
         self._settle(block.seq, waiting)
 
-    def on_attest(self, attest: Attest) -> None:
-        """An attestation of ours or of a peer; its signature is checked only if it is needed."""
+    def on_attest(self, sender: int, attest: Attest) -> None:
+        """An attestation of ours or of a peer; its signature is checked only if it is needed.
+
+        Replicas speak for themselves: a forged one must not take the place of another's.
+        """
+        if attest.replica != sender:
+            return
         if attest.seq not in self._waiting and attest.seq <= self._executed:
             return  # proven already, or from before our time
         if attest.seq > self._executed + UNPROVEN_MAX or not 0 <= attest.replica < self._replicas.n:

@@ -71,6 +71,7 @@ async def test_a_node_restarts_from_its_snapshot_without_replaying_what_is_in_it
         await _trade(cluster, 9)
         before = await cluster.wait_equal()
         states = await cluster.state_roots()
+        await _wait_for_snapshot(cluster, 1)
         await cluster.stop(1)
         home = cluster.homes.nodes[1]
         snapshots = Snapshots(home.data / "state", 16 << 20)
@@ -90,6 +91,7 @@ async def test_a_damaged_snapshot_is_noticed_and_says_what_to_do(tmp_path: Path,
     async with local_cluster(tmp_path, n=1, rules=OFTEN) as cluster:
         await cluster.submit(cluster.listing())
         await _trade(cluster, 9)
+        await _wait_for_snapshot(cluster, 0)
         await cluster.stop(0)
         home = cluster.homes.nodes[0]
         snapshots = Snapshots(home.data / "state", 16 << 20)
@@ -105,6 +107,12 @@ async def test_a_damaged_snapshot_is_noticed_and_says_what_to_do(tmp_path: Path,
         shutil.rmtree(home.data / "state")
         await cluster.start(0)
         await cluster.submit(cluster.orders(*_crossing(50_000, 2)))
+
+
+async def _wait_for_snapshot(cluster: LocalCluster, node_id: int) -> None:
+    """Snapshots are written behind execution."""
+    executor = cluster.nodes[node_id]._parts.executor
+    await cluster.wait_until(lambda node: executor._snapshots.meta() is not None, node_id)
 
 
 def _forget_block(home: Home, network: Network, height: int) -> None:

@@ -87,13 +87,13 @@ Order = Callable[[ProofCollector], None]
 
 def _ours_first(collector: ProofCollector) -> None:
     collector.on_executed(BLOCK, _result(), b"")
-    collector.on_attest(_attest(0))
-    collector.on_attest(_attest(2))
+    collector.on_attest(0, _attest(0))
+    collector.on_attest(2, _attest(2))
 
 
 def _ours_last(collector: ProofCollector) -> None:
-    collector.on_attest(_attest(2))
-    collector.on_attest(_attest(0))
+    collector.on_attest(2, _attest(2))
+    collector.on_attest(0, _attest(0))
     collector.on_executed(BLOCK, _result(), b"")
 
 
@@ -102,7 +102,7 @@ def test_a_block_is_proven_once_by_f_plus_1_equal_attestations(
     collector: ProofCollector, proven: list[ProvenBlock], order: Order
 ) -> None:
     order(collector)
-    collector.on_attest(_attest(1))
+    collector.on_attest(1, _attest(1))
     assert [block.height for block in proven] == [1]
     assert [attest.replica for attest in proven[0].attestations] == [0, 2]
     assert collector.proven == 1
@@ -112,10 +112,10 @@ def test_one_replica_counts_once_and_other_results_do_not_count(
     collector: ProofCollector, proven: list[ProvenBlock]
 ) -> None:
     collector.on_executed(BLOCK, _result(), b"")
-    collector.on_attest(_attest(0))
-    collector.on_attest(_attest(0))
-    collector.on_attest(_attest(1, root=b"x" * 32))
-    collector.on_attest(_attest(2, state=b"s" * 32))
+    collector.on_attest(0, _attest(0))
+    collector.on_attest(0, _attest(0))
+    collector.on_attest(1, _attest(1, root=b"x" * 32))
+    collector.on_attest(2, _attest(2, state=b"s" * 32))
     assert proven == []
 
 
@@ -123,11 +123,11 @@ def test_a_forged_attestation_neither_counts_nor_blocks_the_true_one(
     collector: ProofCollector, proven: list[ProvenBlock]
 ) -> None:
     collector.on_executed(BLOCK, _result(), b"")
-    collector.on_attest(_attest(0))
+    collector.on_attest(0, _attest(0))
     forged = Attest(1, BLOCK.digest, b"j" * 32, b"", 1, bytes(64))
-    collector.on_attest(forged)
+    collector.on_attest(forged.replica, forged)
     assert proven == []
-    collector.on_attest(_attest(1))
+    collector.on_attest(1, _attest(1))
     assert len(proven) == 1
 
 
@@ -135,5 +135,16 @@ def test_attestations_for_the_far_future_are_not_kept(
     collector: ProofCollector, proven: list[ProvenBlock]
 ) -> None:
     for replica in range(4):
-        collector.on_attest(_attest(replica, seq=1_000_000))
+        collector.on_attest(replica, _attest(replica, seq=1_000_000))
     assert collector._waiting == {}
+
+
+def test_a_peer_cannot_take_the_place_of_anothers_attestation(
+    collector: ProofCollector, proven: list[ProvenBlock]
+) -> None:
+    for replica in (0, 1, 2):
+        collector.on_attest(3, Attest(1, BLOCK.digest, b"j" * 32, b"", replica, bytes(64)))
+    collector.on_attest(0, _attest(0))
+    collector.on_attest(1, _attest(1))
+    collector.on_executed(BLOCK, _result(), b"")
+    assert [attest.replica for attest in proven[0].attestations] == [0, 1]
