@@ -6,6 +6,7 @@ sends what no client would send, or too slowly, or does not read its answers, lo
 """
 
 import ssl
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -114,6 +115,11 @@ class ClientPort:
         self.metrics.client_errors.labels(fault.code).inc()
         self._log.info("client connection closed", code=fault.code, why=fault.message)
 
+    def count_defect(self, error: BaseException) -> None:
+        """Serving a client failed in a way nobody foresaw: the connection closes, and the log has it all."""
+        self.metrics.client_errors.labels(Refused.INTERNAL).inc()
+        self._log.error("client connection failed", error="".join(traceback.format_exception(error)))
+
     async def _accept(self, stream: trio.SocketStream) -> None:
         limit = self.settings.client_connections
         if self._connections >= limit + EXTRA_CONNECTIONS_MAX:
@@ -174,6 +180,9 @@ class _Connection:
             await self._say_goodbye(self.fault)
         except* _CLOSED:
             pass  # the client left
+        except* Exception as group:
+            # A defect of ours, which one client's input has found: it must not end the node for all.
+            self.port.count_defect(group)
 
     def reply(self, request_id: int, framed: bytes, error: str = "") -> None:
         """Queue the answer to a request; it is no longer under way."""

@@ -64,6 +64,7 @@ class Refused(StrEnum):
     WRONG_VERSION = "WRONG_VERSION"
     TOO_MANY_CONNECTIONS = "TOO_MANY_CONNECTIONS"
     MISBEHAVED = "MISBEHAVED"  # too many bad requests in a short time
+    INTERNAL = "INTERNAL"  # a defect of the node's, only counted: the connection just closes
     # what was asked
     UNKNOWN_METHOD = "UNKNOWN_METHOD"
     BAD_PARAMS = "BAD_PARAMS"

@@ -415,3 +415,18 @@ async def test_a_bad_order_beside_good_ones_stops_none_of_them(open_floor):
         ]
         other = floor.trading.orders([_order(account=2)], by=TRADERS[1], account=2)
         assert (await floor.submit(floor.bystander, other)).accepted == 1
+
+
+async def test_a_defect_that_one_client_finds_ends_its_connection_only(open_floor, monkeypatch):
+    async with open_floor() as floor, raw_client(floor.net.network) as client:
+
+        def broken(*_):
+            raise ZeroDivisionError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ingress, "find_query", broken)
+            await client.send(encode_request(Request(2, "status", [])))
+            with pytest.raises((EOFError, trio.BrokenResourceError)):
+                await client.goodbye()
+        assert floor.net.refused("INTERNAL") == 1
+        await floor.check_nothing_happened()
