@@ -17,6 +17,7 @@ from node.services import ProvenBlock
 
 REMEMBERED_MAX = 65_536
 UNPROVEN_MAX = 4096  # executed blocks that still lack attestations
+AHEAD_MAX = 1024  # blocks above the last executed one whose attestations are kept
 
 
 class RememberingVerifier:
@@ -64,8 +65,9 @@ class _Waiting:
 class ProofCollector:
     """Gathers f+1 equal attestations for each executed block and reports it once.
 
-    Others may be faster than we are, so attestations wait for our own result; one that differs from
-    it is left to the protocol, which sees it too.
+    Others may be faster than we are, so attestations of the next `AHEAD_MAX` blocks wait for our own
+    result; one that differs from it is left to the protocol, which sees it too. Only the age of a block
+    ends the wait for its proof: nothing that a peer sends takes its place.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class ProofCollector:
         self._replicas = replicas
         self._verifier = verifier
         self._on_proven = on_proven
-        self._waiting: OrderedDict[int, _Waiting] = OrderedDict()
+        self._waiting: dict[int, _Waiting] = {}
         self.proven = 0  # highest proven height
         self._executed = 0
 
@@ -85,9 +87,13 @@ class ProofCollector:
     def on_executed(self, block: Block, result: BlockResult, state_root: bytes) -> None:
         """We executed a block; `state_root` is empty unless it is a checkpoint."""
         self._executed = block.seq
-        waiting = self._entry(block.seq)
+        self._waiting.pop(block.seq - UNPROVEN_MAX, None)
+        waiting = self._waiting.setdefault(block.seq, _Waiting())
         waiting.ours = ProvenBlock(block.seq, block.digest, result.previous_root, result, ())
         waiting.state_root = state_root
+        waiting.votes = {
+            replica: attest for replica, attest in waiting.votes.items() if _is_equal(attest, waiting)
+        }
         self._settle(block.seq, waiting)
 
     def on_attest(self, sender: int, attest: Attest) -> None:
@@ -99,29 +105,20 @@ class ProofCollector:
             return
         if attest.seq not in self._waiting and attest.seq <= self._executed:
             return  # proven already, or from before our time
-        if attest.seq > self._executed + UNPROVEN_MAX or not 0 <= attest.replica < self._replicas.n:
+        if attest.seq > self._executed + AHEAD_MAX or not 0 <= attest.replica < self._replicas.n:
             return
-        waiting = self._entry(attest.seq)
+        waiting = self._waiting.setdefault(attest.seq, _Waiting())
+        if waiting.ours is not None and not _is_equal(attest, waiting):
+            return
         waiting.votes.setdefault(attest.replica, attest)
         self._settle(attest.seq, waiting)
-
-    def _entry(self, height: int) -> _Waiting:
-        waiting = self._waiting.get(height)
-        if waiting is None:
-            waiting = self._waiting[height] = _Waiting()
-            if len(self._waiting) > UNPROVEN_MAX:
-                self._waiting.popitem(last=False)
-        return waiting
 
     def _settle(self, height: int, waiting: _Waiting) -> None:
         ours = waiting.ours
         if ours is None or len(waiting.votes) < self._replicas.weak_quorum:
             return
-        wanted = (ours.block_digest, ours.result.journal_root, waiting.state_root)
         attests: list[Attest] = []
         for replica, attest in sorted(waiting.votes.items()):
-            if (attest.block_digest, attest.journal_root, attest.state_root) != wanted:
-                continue
             if self._is_signed(attest):
                 attests.append(attest)
             else:
@@ -142,3 +139,12 @@ class ProofCollector:
         except SignatureError:
             return False
         return True
+
+
+def _is_equal(attest: Attest, waiting: _Waiting) -> bool:
+    """Whether an attestation names what we computed ourselves."""
+    ours = waiting.ours
+    return ours is not None and (
+        (attest.block_digest, attest.journal_root, attest.state_root)
+        == (ours.block_digest, ours.result.journal_root, waiting.state_root)
+    )

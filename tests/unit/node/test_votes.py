@@ -14,7 +14,7 @@ from engine.records import JOURNAL
 from node.network import Rules
 from node.receipts import attestation_message
 from node.services import ProvenBlock
-from node.votes import ProofCollector, RememberingVerifier, check_ahead
+from node.votes import AHEAD_MAX, UNPROVEN_MAX, ProofCollector, RememberingVerifier, check_ahead
 from tests.helpers.venue import signer
 
 SIGNERS = [signer(f"replica {index}") for index in range(4)]
@@ -148,3 +148,31 @@ def test_a_peer_cannot_take_the_place_of_anothers_attestation(
     collector.on_attest(1, _attest(1))
     collector.on_executed(BLOCK, _result(), b"")
     assert [attest.replica for attest in proven[0].attestations] == [0, 1]
+
+
+def test_a_flood_of_unsigned_attestations_evicts_no_block_that_waits_for_its_proof(
+    collector: ProofCollector, proven: list[ProvenBlock]
+) -> None:
+    collector.on_executed(BLOCK, _result(), b"")
+    for seq in range(2, 2 + 4097):
+        collector.on_attest(3, Attest(seq, BLOCK.digest, b"j" * 32, b"", 3, bytes(64)))
+    assert len(collector._waiting) <= 1 + AHEAD_MAX
+    collector.on_attest(0, _attest(0))
+    collector.on_attest(1, _attest(1))
+    assert [block.height for block in proven] == [1]
+
+
+def test_an_attestation_of_another_result_is_not_kept_once_ours_is_known(
+    collector: ProofCollector, proven: list[ProvenBlock]
+) -> None:
+    collector.on_attest(2, _attest(2, root=b"x" * 32))
+    collector.on_executed(BLOCK, _result(), b"")
+    collector.on_attest(3, _attest(3, root=b"x" * 32))
+    assert collector._waiting[1].votes == {}
+
+
+def test_a_block_that_stays_unproven_is_let_go_with_age() -> None:
+    collector = ProofCollector(REPLICAS, Ed25519Verifier(), lambda block: None)
+    for seq in range(1, UNPROVEN_MAX + 3):
+        collector.on_executed(Block(seq, 5, ()), _result(), b"")
+    assert len(collector._waiting) == UNPROVEN_MAX
