@@ -22,6 +22,7 @@ from node.limits import Bucket
 from node.network import Address
 from node.queries import check_size, find_query, read_detail
 from node.services import Services
+from node.sockets import keep_alive
 from node.telemetry import Log, Metrics
 from node.wire import (
     NO_REQUEST,
@@ -40,7 +41,8 @@ READ_BYTES = 1 << 16
 WRITE_BYTES_MAX = 1 << 18  # joined into one write
 GREETING_SECONDS = 10.0  # for the handshake and hello
 FRAME_SECONDS = 10.0  # for the rest of a frame, once it began
-WRITE_SECONDS = 30.0  # for a client to take one write
+WRITE_SECONDS = 30.0  # for a client to take one write, and for one that waits for room to get an answer
+ALIVE_SECONDS = 60  # a client that vanished is noticed by then
 GOODBYE_SECONDS = 1.0  # for a client that is cut off to hear why
 REPLY_BYTES_MAX = 32 << 20  # answers waiting for one client
 REQUESTS_MAX = 4096  # under way on one connection; beyond it the connection is not read
@@ -124,6 +126,11 @@ class ClientPort:
         limit = self.settings.client_connections
         if self._connections >= limit + EXTRA_CONNECTIONS_MAX:
             self.metrics.client_errors.labels(Refused.TOO_MANY_CONNECTIONS).inc()
+            await trio.aclose_forcefully(stream)
+            return
+        try:
+            keep_alive(stream, ALIVE_SECONDS)
+        except OSError:  # it left already
             await trio.aclose_forcefully(stream)
             return
         is_extra = self._connections >= limit
@@ -264,6 +271,11 @@ class _Connection:
         if not self._greeted:
             self._on_hello(request)
             return
+        if request.id in self._sizes:
+            raise _Fault(
+                Refused.BAD_FRAME,
+                f"request {request.id} is still under way: every request needs an id of its own",
+            )
         self._sizes[request.id] = 0
         try:
             if request.method == "submit":
@@ -339,7 +351,14 @@ class _Connection:
         limit = self.port.settings.client_queue_bytes
         while self._size > limit or len(self._sizes) > REQUESTS_MAX:
             self._has_room = trio.Event()
-            await self._has_room.wait()
+            with trio.move_on_after(WRITE_SECONDS) as scope:
+                await self._has_room.wait()
+            if scope.cancelled_caught:
+                raise _Fault(
+                    Refused.TOO_SLOW,
+                    f"{len(self._sizes)} requests are under way, and none was answered within"
+                    f" {WRITE_SECONDS:.0f} s: connect again, or use another node",
+                )
 
     # -- writing --------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ class Refused(StrEnum):
     """
 
     # the connection closes after these
-    BAD_FRAME = "BAD_FRAME"  # longer than allowed, or not canonical msgpack
+    BAD_FRAME = "BAD_FRAME"  # longer than allowed, not canonical msgpack, or its id is in use
     TOO_SLOW = "TOO_SLOW"  # a frame or a hello was not finished, answers not read, or nothing asked, in time
     HELLO_FIRST = "HELLO_FIRST"
     WRONG_VERSION = "WRONG_VERSION"

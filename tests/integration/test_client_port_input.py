@@ -1,5 +1,6 @@
 """Bad input on the client port: one precise code each, paid by its sender, and nobody else notices."""
 
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from node import ingress
 from node.client import orders
 from node.config import AdmissionSettings
 from node.receipts import RECEIPTS, Outcome, Receipt, ReceiptVerifier
+from node.sockets import keep_alive
 from node.wire import REQUEST_BYTES_MAX, VERSION, Detail, Reply, Request, encode_request, frame
 from tests.helpers.memory_network import MemoryNetwork, memory_network
 from tests.helpers.raw_client import RawClient, raw_client
@@ -196,6 +198,36 @@ async def test_a_wrong_request_is_refused_and_the_connection_lives(open_floor, m
         assert floor.net.refused(code) == 1
         assert (await client.ask("status")).error is None
         await floor.check_nothing_happened()
+
+
+async def test_an_id_that_is_still_under_way_closes_the_connection(open_floor):
+    async with open_floor() as floor, raw_client(floor.net.network) as client:
+        await client.send(encode_request(Request(7, "status", [])) * 300)
+        code, message = await client.goodbye()
+        assert code == "BAD_FRAME" and "request 7 is still under way" in message
+        assert floor.net.refused("BAD_FRAME") == 1
+        await floor.check_nothing_happened()
+
+
+async def test_a_client_that_waits_for_room_too_long_is_cut_off(open_floor, monkeypatch):
+    async with open_floor(client_queue_bytes=1 << 16) as floor, raw_client(floor.net.network) as client:
+        monkeypatch.setattr(ingress, "WRITE_SECONDS", 0.2)
+        floor.net.ledger.hold = True
+        big = [orders.cancel(0, 1, number) for number in range(4000)]
+        await client.post("submit", floor.trading.orders(big), "summary")
+        code, message = await client.goodbye()
+        assert code == "TOO_SLOW" and "1 requests are under way" in message
+        await floor.check_nothing_happened()
+
+
+async def test_a_client_that_vanished_is_noticed_by_its_socket(open_floor, monkeypatch):
+    streams: list[trio.SocketStream] = []
+    monkeypatch.setattr(
+        ingress, "keep_alive", lambda stream, _: streams.append(stream) or keep_alive(stream, 60)
+    )
+    async with open_floor():
+        assert streams
+        assert streams[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
 async def test_many_bad_requests_in_a_row_cost_the_connection(open_floor):
