@@ -15,6 +15,7 @@ SETTLED_MAX = 65_536  # delivered batches remembered, so that a late copy is not
 class Held:
     """A batch held and not yet delivered."""
 
+    origin: int
     orders: int
     size: int
     since_us: int
@@ -46,11 +47,12 @@ class Batches:
     wanted     lacking
     """
 
-    def __init__(self, held_max: int) -> None:
+    def __init__(self, origin_max: int) -> None:
         self.held: dict[bytes, Held] = {}
         self.pending: dict[bytes, None] = {}
         self.wanted: dict[bytes, Wanted] = {}
-        self._held_max = held_max
+        self._origin_max = origin_max
+        self._counts: dict[int, int] = {}  # held, by origin
         self._assigned: set[bytes] = set()  # looked up, never iterated
         self._stored: set[bytes] = set()
         self._settled: dict[bytes, None] = {}
@@ -63,17 +65,19 @@ class Batches:
     def add(self, ready: BatchReady, now_us: int) -> list[int]:
         """Hold a batch; return the seqs of blocks that lacked only this one.
 
-        A batch beyond `held_max` is ignored unless a block lists it: its client will retry.
+        A batch beyond `origin_max` of its origin is ignored unless a block lists it: no origin can take
+        the room of another.
         """
         digest = ready.digest
         is_wanted = digest in self.wanted
         if (
             digest in self.held
             or digest in self._settled
-            or (len(self.held) >= self._held_max and not is_wanted)
+            or (self._counts.get(ready.origin, 0) >= self._origin_max and not is_wanted)
         ):
             return []
-        self.held[digest] = Held(ready.orders, ready.size, now_us)
+        self.held[digest] = Held(ready.origin, ready.orders, ready.size, now_us)
+        self._counts[ready.origin] = self._counts.get(ready.origin, 0) + 1
         if digest not in self._assigned:
             self.pending[digest] = None
         return self._arrived(digest) if is_wanted else []
@@ -137,7 +141,9 @@ class Batches:
     def settle(self, block: Block) -> None:
         """`block` goes to execution: its batches are done."""
         for digest in block.batches:
-            self.held.pop(digest, None)
+            held = self.held.pop(digest, None)
+            if held is not None:
+                self._counts[held.origin] -= 1
             self.pending.pop(digest, None)
             self._settled[digest] = None
         self._assigned.difference_update(block.batches)

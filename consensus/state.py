@@ -37,7 +37,7 @@ class ReplicaConfig:
     status_us/_max_us        first and longest pause between status messages while something is stuck
     fetch_us                 wait for a payload under way before it is fetched; a retry waits tenfold
     clock_tolerance_ms       how far a fresh block's time may be from this replica's clock
-    batches_max              micro-batches held and not yet delivered
+    batches_max              micro-batches of one origin held and not yet delivered
     stash_max                messages kept a peer for a later view or window
     catch_up_blocks          committed blocks fetched at once
     """

@@ -20,6 +20,11 @@ from node.signatures import count_operations
 QUEUE_MAX = 64  # payloads of one peer waiting to be checked; then its link is not read
 INLINE_MAX = 2  # so few signatures cost less than a change of threads
 
+
+class ForeignChain(ProtocolError):
+    """An envelope was signed for another chain."""
+
+
 OnReady = Callable[[BatchReady], None]
 OnFault = Callable[[int, str], None]
 
@@ -29,6 +34,7 @@ class PayloadIntake:
 
     def __init__(
         self,
+        chain_id: bytes,
         peers: Sequence[int],
         pool: PayloadPool,
         verdicts: VerdictCache,
@@ -37,6 +43,7 @@ class PayloadIntake:
         on_ready: OnReady,
         on_fault: OnFault,
     ) -> None:
+        self._chain_id = chain_id
         self._pool = pool
         self._verdicts = verdicts
         self._verifier = verifier
@@ -61,6 +68,8 @@ class PayloadIntake:
                 await self._take(peer, payload)
             except SignatureError:
                 self._on_fault(peer, "batch_signature")
+            except ForeignChain:
+                self._on_fault(peer, "batch_chain")
             except ProtocolError:
                 self._on_fault(peer, "batch_malformed")
 
@@ -72,22 +81,24 @@ class PayloadIntake:
             self._on_fault(peer, "pool_full")
             return
         if len(split_batch(payload)) <= INLINE_MAX:
-            operations = check_batch(payload, self._verdicts, self._verifier)
+            operations = check_batch(payload, self._chain_id, self._verdicts, self._verifier)
         else:
             operations = await trio.to_thread.run_sync(
-                check_batch, payload, self._verdicts, self._verifier, limiter=self._threads
+                check_batch, payload, self._chain_id, self._verdicts, self._verifier, limiter=self._threads
             )
         if self._pool.add(name, payload, peer):
             self._on_ready(BatchReady(name, operations, len(payload), peer))
 
 
-def check_batch(payload: bytes, verdicts: VerdictCache, verifier: Verifier) -> int:
-    """Check form and signatures of a micro-batch; return how many operations it holds.
+def check_batch(payload: bytes, chain_id: bytes, verdicts: VerdictCache, verifier: Verifier) -> int:
+    """Check form, chain and signatures of a micro-batch; return how many operations it holds.
 
     Raises `ProtocolError` or `SignatureError`. Valid signatures go into `verdicts`.
     """
     operations = 0
     for envelope in decode_batch(payload):
+        if envelope.chain_id != chain_id:
+            raise ForeignChain(f"envelope {envelope.digest.hex()[:16]} belongs to another chain")
         verdict = verdicts.get(envelope.digest)
         if verdict is None:
             envelope.verify(verifier)

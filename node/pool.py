@@ -1,14 +1,16 @@
 """Micro-batch payloads that are held until they are executed, by digest.
 
 Each origin has its own quota, so a validator that floods fills only its own share: its further
-payloads are dropped until earlier ones ran. What the protocol asked for by digest is always taken,
-since only ordered blocks ask, and the window bounds those.
+payloads are dropped until earlier ones ran. It bounds bytes and count: the replica must take note of
+whatever the pool holds, or that would never be ordered and never leave. What the protocol asked for by
+digest is always taken, since only ordered blocks ask, and the window bounds those.
 """
 
 from collections import OrderedDict
 from dataclasses import dataclass
 
 DONE_MAX = 65_536  # executed digests remembered, so that late copies are not taken again
+COUNT_MAX = 32_768  # payloads of one origin; with `WANTED_MAX` below what the replica takes note of
 WANTED_MAX = 16_384  # digests asked for and not yet here
 
 
@@ -26,6 +28,7 @@ class PayloadPool:
         self._quota = bytes_per_origin
         self._held: dict[bytes, _Held] = {}
         self._used: dict[int, int] = {}
+        self._counts: dict[int, int] = {}
         self._wanted: OrderedDict[bytes, None] = OrderedDict()
         self._done: OrderedDict[bytes, None] = OrderedDict()
 
@@ -38,11 +41,14 @@ class PayloadPool:
         self._wanted.pop(name, None)
         self._held[name] = _Held(payload, origin)
         self._used[origin] = self._used.get(origin, 0) + len(payload)
+        self._counts[origin] = self._counts.get(origin, 0) + 1
         return True
 
     def has_room(self, name: bytes, size: int, origin: int) -> bool:
         """Whether a payload of `size` bytes from `origin` would be taken."""
-        return name in self._wanted or self._used.get(origin, 0) + size <= self._quota
+        return name in self._wanted or (
+            self._used.get(origin, 0) + size <= self._quota and self._counts.get(origin, 0) < COUNT_MAX
+        )
 
     def is_known(self, name: bytes) -> bool:
         """Whether a payload is held, or ran lately and is not asked for again."""
@@ -77,6 +83,7 @@ class PayloadPool:
             held = self._held.pop(name, None)
             if held is not None:
                 self._used[held.origin] -= len(held.payload)
+                self._counts[held.origin] -= 1
             self._wanted.pop(name, None)
             self._done[name] = None
         while len(self._done) > DONE_MAX:

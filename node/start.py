@@ -187,6 +187,7 @@ def build_node(
         log,
     )
     intake = PayloadIntake(
+        network.chain_id,
         peers,
         pool,
         verdicts,

@@ -5,8 +5,8 @@ from consensus.effects import BatchReady
 from tests.helpers.votes import make_block, name_of
 
 
-def ready(number: int, orders: int = 1, size: int = 100) -> BatchReady:
-    return BatchReady(name_of(number), orders, size, 0)
+def ready(number: int, orders: int = 1, size: int = 100, origin: int = 0) -> BatchReady:
+    return BatchReady(name_of(number), orders, size, origin)
 
 
 def test_batches_are_chosen_in_order_of_arrival_up_to_the_limits() -> None:
@@ -89,3 +89,14 @@ def test_payloads_of_own_votes_are_at_hand_after_a_restart() -> None:
     batches.note_stored(make_block(1, 1))
     assert batches.want(make_block(1, 1), 0)
     assert not batches.held
+
+
+def test_an_origin_that_floods_takes_no_room_of_another() -> None:
+    batches = Batches(2)
+    for number in range(5):
+        batches.add(ready(number, origin=3), 0)
+    batches.add(ready(5, origin=1), 0)
+    assert list(batches.held) == [name_of(0), name_of(1), name_of(5)]
+    batches.settle(make_block(1, 0))
+    batches.add(ready(6, origin=3), 0)
+    assert name_of(6) in batches.held

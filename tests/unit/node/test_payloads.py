@@ -20,9 +20,9 @@ from node.services import VerdictCache
 from tests.helpers.venue import CHAIN_ID, NEVER, signer
 
 
-def _envelope(nonce: int, orders: int = 3) -> bytes:
+def _envelope(nonce: int, orders: int = 3, chain_id: bytes = CHAIN_ID) -> bytes:
     items = orders_array([(Op.NEW, 0, 0, 0, number, 10, 1) for number in range(orders)])
-    return encode_orders(signer("client"), CHAIN_ID, 0, nonce, NEVER, items)
+    return encode_orders(signer("client"), chain_id, 0, nonce, NEVER, items)
 
 
 def _with_bad_signature(envelope: bytes) -> bytes:
@@ -57,7 +57,14 @@ async def _intake(quota: int = 1 << 20) -> AsyncIterator[_Intake]:
         made.moved.set()
 
     intake = PayloadIntake(
-        [1, 2], pool, VerdictCache(), Ed25519Verifier(), trio.CapacityLimiter(2), on_ready, on_fault
+        CHAIN_ID,
+        [1, 2],
+        pool,
+        VerdictCache(),
+        Ed25519Verifier(),
+        trio.CapacityLimiter(2),
+        on_ready,
+        on_fault,
     )
     made = _Intake(pool, intake, ready, faults)
     with trio.fail_after(10):
@@ -87,6 +94,7 @@ async def test_a_valid_batch_is_pooled_and_announced_with_its_size(count: int) -
         (encode_batch([_envelope(1)])[:-8], "batch_malformed"),
         (encode_batch([_envelope(1)]) + bytes(8), "batch_malformed"),
         (encode_batch([_envelope(1), _with_bad_signature(_envelope(2))]), "batch_signature"),
+        (encode_batch([_envelope(1), _envelope(2, chain_id=bytes(32))]), "batch_chain"),
     ],
 )
 async def test_a_broken_batch_is_blamed_on_its_sender_and_not_kept(payload: bytes, kind: str) -> None:
@@ -113,10 +121,10 @@ async def test_a_peer_beyond_its_quota_is_told_apart_from_the_others() -> None:
 def test_checked_signatures_are_remembered_for_execution() -> None:
     verdicts = VerdictCache()
     payload = encode_batch([_envelope(1), _envelope(2)])
-    assert check_batch(payload, verdicts, Ed25519Verifier()) == 6
+    assert check_batch(payload, CHAIN_ID, verdicts, Ed25519Verifier()) == 6
 
     class _Never:
         def verify(self, public_key: bytes, message: bytes, signature: bytes) -> None:
             raise SignatureError("checked a second time")
 
-    assert check_batch(payload, verdicts, _Never()) == 6
+    assert check_batch(payload, CHAIN_ID, verdicts, _Never()) == 6

@@ -1,7 +1,8 @@
 """The payload pool: one quota for each origin, and no payload taken twice."""
 
 from consensus.messages import batch_digest
-from node.pool import PayloadPool
+from consensus.state import ReplicaConfig
+from node.pool import COUNT_MAX, WANTED_MAX, PayloadPool
 
 
 def _payload(number: int, size: int = 10) -> tuple[bytes, bytes]:
@@ -55,3 +56,12 @@ def test_a_payload_is_given_to_the_disk_once() -> None:
     assert pool.take_volatile((name, bytes(32))) == {name: payload}
     assert pool.take_volatile((name,)) == {}
     assert pool.get(name) == payload
+
+
+def test_tiny_payloads_of_one_origin_are_bounded_in_number_below_what_a_replica_notes() -> None:
+    pool = PayloadPool(1 << 30)
+    taken = [pool.add(number.to_bytes(32, "big"), b"tiny", 0) for number in range(COUNT_MAX + 1)]
+    assert taken == [True] * COUNT_MAX + [False]
+    assert ReplicaConfig().batches_max >= COUNT_MAX + WANTED_MAX
+    pool.done(((0).to_bytes(32, "big"),))
+    assert pool.add(*_payload(1), 0)
