@@ -118,7 +118,7 @@ def encode_error(request_id: int, code: str, message: str) -> bytes:
 
 def decode_request(body: bytes | bytearray) -> Request:
     """Read a request. Raises `ProtocolError` unless `body` is exactly one, in its only spelling."""
-    raw = _unpack(body, REQUEST_BYTES_MAX, PARAMS_MAX)
+    raw = _unpack(body, REQUEST_BYTES_MAX, PARAMS_MAX, lists_max=2)
     if len(raw) != 3 or not _is_id(raw[0]) or type(raw[1]) is not str or type(raw[2]) is not list:
         raise ProtocolError("a request is [request_id, method, [param, …]]")
     if len(raw[1]) > METHOD_CHARS_MAX:
@@ -184,9 +184,21 @@ class FrameReader:
         return frames
 
 
-def _unpack(body: bytes | bytearray, size_max: int, items_max: int) -> list[Any]:
+def _unpack(
+    body: bytes | bytearray, size_max: int, items_max: int, lists_max: int | None = None
+) -> list[Any]:
+    """Read one array. A list of a byte takes 56 in memory, so `lists_max` is checked while reading."""
     if len(body) > size_max:
         raise ProtocolError(f"message of {len(body)} bytes; at most {size_max} are allowed")
+    count = 0
+
+    def count_list(items: list[Any]) -> list[Any]:
+        nonlocal count
+        count += 1
+        if lists_max is not None and count > lists_max:
+            raise ProtocolError(f"the message has more than {lists_max} lists: parameters are no lists")
+        return items
+
     try:
         raw = msgpack.unpackb(
             body,
@@ -196,6 +208,7 @@ def _unpack(body: bytes | bytearray, size_max: int, items_max: int) -> list[Any]
             max_array_len=items_max,
             max_bin_len=size_max,
             max_str_len=4096,
+            list_hook=None if lists_max is None else count_list,
         )
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
         raise ProtocolError(f"not msgpack: {error}") from error

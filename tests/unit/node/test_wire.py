@@ -1,5 +1,7 @@
 """The client wire: one spelling, named limits, and nothing that is not a frame gets through."""
 
+import tracemalloc
+
 import msgpack
 import pytest
 from hypothesis import given
@@ -50,6 +52,8 @@ def test_long_error_messages_are_cut():
         (_pack([1, "status", 5]), "a request is"),
         (_pack([1, "s" * 33, []]), "at most 32 characters"),
         (_pack([1, "status", list(range(9))]), "not msgpack"),
+        (_pack([1, "status", [[]]]), "parameters are no lists"),
+        (_pack([[], "status", []]), "parameters are no lists"),
         (_pack([1, "status", []]) + b"\x00", "not msgpack"),
         (_pack([1, "status", [{}]]).replace(b"\x80", b"\x81\x01\x01"), "not msgpack"),
         (b"\x93\xcc\x01\xa6status\x90", "canonical"),
@@ -58,6 +62,20 @@ def test_long_error_messages_are_cut():
 def test_what_is_not_one_canonical_request_is_refused(body, why):
     with pytest.raises(ProtocolError, match=why):
         wire.decode_request(body)
+
+
+def test_nested_lists_are_refused_before_they_take_memory():
+    nested: list[object] = []
+    for _ in range(6):
+        nested = [nested] * 8  # 262,144 lists in 300 KB
+    body = _pack([1, "status", [nested]])
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProtocolError, match="parameters are no lists"):
+            wire.decode_request(body)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 16
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.binary(max_size=200))
