@@ -58,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="of each load (10)")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="fresh networks (3)")
     parser.add_argument("--envelope", type=int, default=1000, metavar="N", help="orders per envelope (1000)")
-    parser.add_argument("--window", type=int, default=8, metavar="N", help="envelopes under way per desk (8)")
+    parser.add_argument(
+        "--window", type=int, default=32, metavar="N", help="envelopes under way per desk (32)"
+    )
     parser.add_argument("--desks", type=int, default=4, metavar="N", help="client keys (4)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 

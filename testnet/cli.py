@@ -30,14 +30,17 @@ starting again continues the same ledger. While it runs, `kontor status` works i
 and clients connect with DIR/network.toml.
 """
 
+FAULT_MARGIN_SECONDS = 2.0  # of load after the last planned fault
+
 RUN_HELP = """\
 Runs a bounded load on a network of real processes, then waits until every living node has executed the
 same height, stops them, and audits every ledger from its disk. Exit status 0 only if all state roots and
 journal roots are equal, value is conserved, every envelope that a client was told about is in every
-ledger, and none took effect twice.
+ledger, and none took effect twice. With faults, --orders are spread over the time until after the last
+fault, so that there is load before, during and after it.
 
   kontor testnet run --orders 200000 --json
-  kontor testnet run --orders 2000000 --kill-primary-at 3 --restart-at 6 --json
+  kontor testnet run --orders 200000 --kill-primary-at 3 --restart-at 6 --json
   kontor testnet run --flow bitstamp.flow
 """
 
@@ -179,7 +182,7 @@ def testnet_run(args: argparse.Namespace) -> int:
         seconds=args.seconds,
         kill_primary_at=args.kill_primary_at,
         restart_at=args.restart_at,
-        pace=Pace(args.envelope, args.window),
+        pace=Pace(args.envelope, args.window, envelopes_per_second_max=_stretch(args)),
         fills_expected=source.fills_expected if args.seconds is None else None,
         root=args.dir,
     )
@@ -194,6 +197,14 @@ def testnet_run(args: argparse.Namespace) -> int:
     fields = results[0].to_json()
     print(json.dumps(fields) if args.json else _run_text(fields))
     return 0 if results[0].is_good else 1
+
+
+def _stretch(args: argparse.Namespace) -> float | None:
+    """Envelopes per second with which `--orders` outlast the last planned fault; None: no limit."""
+    if args.kill_primary_at is None or args.orders is None or args.flow != "synthetic":
+        return None
+    seconds = (args.restart_at or args.kill_primary_at) + FAULT_MARGIN_SECONDS
+    return float(args.orders / args.envelope / seconds)
 
 
 def testnet_init(args: argparse.Namespace) -> int:

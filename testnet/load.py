@@ -82,11 +82,13 @@ class Tally:
 
 @dataclass(frozen=True)
 class Pace:
-    """How a load is sent. `envelopes_per_second` (all desks together) makes it open-loop."""
+    """How a load is sent. `envelopes_per_second` (all desks together) makes it open-loop;
+    `envelopes_per_second_max` only keeps a closed loop from being faster."""
 
     orders_per_envelope: int = 1000
     window: int = 4  # envelopes under way per desk
     envelopes_per_second: float | None = None
+    envelopes_per_second_max: float | None = None
 
 
 def percentiles_ms(latencies_s: list[float]) -> dict[str, float]:
@@ -111,6 +113,8 @@ async def run_load(
                 interval = len(clients) / pace.envelopes_per_second
                 nursery.start_soon(desk.run_paced, chunks, interval, interval * number / len(clients))
                 continue
+            if pace.envelopes_per_second_max is not None:
+                desk.slow_down(len(clients) / pace.envelopes_per_second_max)
             for _ in range(1 if source.is_ordered else pace.window):
                 nursery.start_soon(desk.run_closed, chunks)
 
@@ -123,10 +127,19 @@ class _Desk:
         self._signer = signer
         self._tally = tally
         self._nonce = time.time_ns() // 1000
+        self._interval_s = 0.0
+        self._due = trio.current_time()
+
+    def slow_down(self, interval_s: float) -> None:
+        """Let the closed loop send one chunk every `interval_s` at most, on average."""
+        self._interval_s = interval_s
 
     async def run_closed(self, chunks: Iterator[np.ndarray]) -> None:
         """Send the next chunk as soon as this one is answered."""
         for ops in chunks:
+            self._due += self._interval_s
+            if self._interval_s:
+                await trio.sleep_until(self._due - self._interval_s)
             await self._send(ops, time.monotonic())
 
     async def run_paced(self, chunks: Iterator[np.ndarray], interval_s: float, offset_s: float) -> None:
