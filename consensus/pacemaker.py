@@ -133,16 +133,19 @@ class Pacemaker:
         state.count("complaints")
         self._count()
 
-    def on_complain(self, m: Complain) -> bool:
-        """Another replica wants to leave a view. False: it is behind and wants help instead."""
+    def on_complain(self, sender: int, m: Complain) -> bool:
+        """Another replica wants to leave a view. False: it is behind and wants help instead.
+
+        Only its author makes a complaint fresh again; anybody can repeat an old one.
+        """
         state = self._state
         if m.view < state.view:
             return False
-        if self._complaints.get(m.replica) != m:
+        known = self._complaints.get(m.replica)
+        if known != m:
             check_complain(state.authority, m)
-            known = self._complaints.get(m.replica)
-            if known is not None and known.view > m.view:
-                return True
+        if known is not None and (known.view > m.view or (known.view == m.view and sender != m.replica)):
+            return True
         self._hear(m)
         self._count()
         return True

@@ -200,7 +200,7 @@ class Replica:
             case CheckpointCert():
                 self._checkpoints.on_checkpoint_cert(m)
             case Complain():
-                if not self._pacemaker.on_complain(m):
+                if not self._pacemaker.on_complain(sender, m):
                     self._catch_up.help_complainer(m.replica, m.view)
             case ViewChange():
                 if not self._view_changes.on_view_change(m):

@@ -7,6 +7,7 @@ import pytest
 
 from consensus.effects import SendBatches, SetTimer
 from consensus.messages import Complain, Message, PrePrepare
+from consensus.pacemaker import COMPLAINT_LIFE
 from consensus.replica import ReplicaConfig
 from tests.helpers.group import CONFIG, Group
 from tests.helpers.votes import make_block, name_of
@@ -178,3 +179,27 @@ def test_an_idle_replica_sets_no_timer() -> None:
         seat.effects.clear()
     group.wait(100_000_000)
     assert not any(seat.of(SetTimer) for seat in group.seats)
+
+
+@pytest.mark.parametrize(("sender", "is_fresh"), [(3, False), (2, True)])
+def test_only_its_author_refreshes_a_complaint(sender: int, is_fresh: bool) -> None:
+    """Or one liar keeps old complaints alive until they meet enough new ones."""
+    group = Group()
+    group.isolate(0, 1, 2, 3)
+    old = group.voters.complaints(0)
+    own, other = (next(m for m in old if m.replica == replica) for replica in (1, 2))
+    group.deliver(0, other, sender=2)
+    for _ in range(COMPLAINT_LIFE + 1):
+        group.wait(TIMEOUT_US)
+        group.deliver(0, other, sender=sender)
+    group.deliver(0, own, sender=1)
+    assert bool(group.seats[0].said(Complain)) == is_fresh
+
+
+def test_a_complaint_that_another_replica_hands_on_counts_once() -> None:
+    group = Group()
+    group.isolate(0, 1, 2, 3)
+    for m in group.voters.complaints(0):
+        if m.replica in (1, 2):
+            group.deliver(0, m, sender=3)
+    assert group.seats[0].said(Complain)
