@@ -158,8 +158,13 @@ async def launch(homes: NetworkHomes) -> AsyncIterator[Launcher]:
 
 
 def pick_ports(nodes: int, host: str = "127.0.0.1") -> int:
-    """A first port such that three blocks of `nodes` ports, 100 apart, are free now."""
-    for base in range(PORT_FIRST, PORT_LAST, PORT_STEP):
+    """A first port such that three blocks of `nodes` ports, 100 apart, are free now.
+
+    Each process begins to look elsewhere: two that start at once must not find the same ports free.
+    """
+    bases = range(PORT_FIRST, PORT_LAST, PORT_STEP)
+    first = os.getpid() % len(bases)
+    for base in [*bases[first:], *bases[:first]]:
         if all(_is_free(host, base + 100 * block + node) for block in range(3) for node in range(nodes)):
             return base
     raise StorageError(f"no free ports on {host} between {PORT_FIRST} and {PORT_LAST}: stop other networks")
