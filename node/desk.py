@@ -11,7 +11,7 @@ from typing import Protocol
 
 import trio
 
-from consensus.primitives.errors import InputError
+from consensus.primitives.errors import InputError, LedgerError
 from engine.envelope import Envelope
 from engine.records import Code
 from node.receipts import RECEIPTS, build_receipt
@@ -152,7 +152,11 @@ class Desk:
 
     async def _answer_refused_copy(self, envelope_digest: bytes, height: int, record_index: int) -> None:
         """A refused copy is no news to somebody whose envelope was executed a moment ago."""
-        place = await self._services.find_envelope(envelope_digest) or (height, record_index)
+        try:
+            place = await self._services.find_envelope(envelope_digest) or (height, record_index)
+        except (LedgerError, OSError) as error:
+            self.refuse(envelope_digest, to_refusal(error))
+            return
         await self._answer_lookup(_Lookup(envelope_digest, *place))
 
     async def _answer_lookup(self, lookup: _Lookup) -> None:
@@ -161,9 +165,9 @@ class Desk:
             return
         try:
             block = await self._load(lookup.height)
-        except InputError as error:
+        except (LedgerError, OSError) as error:
             for waiter in entry.waiters:
-                _refuse(waiter, error)
+                _refuse(waiter, to_refusal(error))
             return
         for waiter in entry.waiters:
             self._answer(waiter, block, lookup.record_index)
@@ -180,6 +184,13 @@ class Desk:
     def _answer(self, waiter: _Waiter, block: ProvenBlock, record_index: int) -> None:
         receipt = build_receipt(block, record_index, waiter.detail)
         waiter.asker.reply(waiter.request_id, encode_result(waiter.request_id, RECEIPTS.to_fields(receipt)))
+
+
+def to_refusal(error: LedgerError | OSError) -> InputError:
+    """What a client is told when its request failed. Why a disk failed is for the operator's log."""
+    if isinstance(error, InputError):
+        return error
+    return InputError(Refused.HALTED, "this node cannot read what it stored: use another node")
 
 
 def _refuse(waiter: _Waiter, error: InputError) -> None:

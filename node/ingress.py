@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import trio
 
 from consensus.primitives.crypto import DIGEST_SIZE
-from consensus.primitives.errors import InputError, ProtocolError
+from consensus.primitives.errors import InputError, LedgerError, ProtocolError
 from engine.records import Code
 from node.admission import Admission, decode_envelope
 from node.config import AdmissionSettings
-from node.desk import Desk
+from node.desk import Desk, to_refusal
 from node.limits import Bucket
 from node.network import Address
 from node.queries import check_size, find_query, read_detail
@@ -340,8 +340,9 @@ class _Connection:
     async def _answer_query(self, request_id: int, answer: Callable[[], Awaitable[None]]) -> None:
         try:
             await answer()
-        except InputError as error:
-            self.reply(request_id, encode_error(request_id, error.code, error.message), error.code)
+        except (LedgerError, OSError) as error:
+            refusal = to_refusal(error)
+            self.reply(request_id, encode_error(request_id, refusal.code, refusal.message), refusal.code)
 
     def _count(self, request_id: int, size: int) -> None:
         self._sizes[request_id] = size

@@ -9,8 +9,10 @@ or the protocol turns out to be broken, the node halts: it votes no more, and st
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import trio
@@ -149,15 +151,18 @@ class Node:
 
     async def query(self, read: Callable[[Machine], T]) -> T:
         """Run `read` in a worker thread between two blocks."""
-        return await self._parts.executor.query(read)
+        with self._logging_failures():
+            return await self._parts.executor.query(read)
 
     async def find_envelope(self, envelope_digest: bytes) -> tuple[int, int] | None:
         """(height, index of its ENVELOPE record) of an executed envelope."""
-        return await self._parts.recent.find_envelope(envelope_digest)
+        with self._logging_failures():
+            return await self._parts.recent.find_envelope(envelope_digest)
 
     async def load_block(self, height: int) -> ProvenBlock | None:
         """An executed and proven block, or None."""
-        return await self._parts.recent.load_block(height)
+        with self._logging_failures():
+            return await self._parts.recent.load_block(height)
 
     def status(self) -> NodeStatus:
         """Where this node stands now."""
@@ -241,7 +246,7 @@ class Node:
             return
         try:
             await self._carry_out(self._step(events))
-        except (StorageError, InvariantViolation) as error:
+        except (StorageError, InvariantViolation, OSError) as error:
             self._halt(str(error))
 
     def _step(self, events: list[Event]) -> list[Effect]:
@@ -302,13 +307,24 @@ class Node:
             case CancelTimer(name):
                 self._timers.cancel(name)
             case SendBatches(to, digests):
-                self._nursery.start_soon(self._parts.answers.send_batches, to, digests)
+                self._start_answer(lambda: self._parts.answers.send_batches(to, digests))
             case SendBlocks(to, first, last):
-                self._nursery.start_soon(self._parts.answers.send_blocks, to, first, last)
+                self._start_answer(lambda: self._parts.answers.send_blocks(to, first, last))
             case Blame():
                 self._blame(effect)
             case Diverged():
                 self._diverge(effect)
+
+    def _start_answer(self, answer: Callable[[], Awaitable[None]]) -> None:
+        """Answer a peer from the ledger: whoever cannot read it must not vote either."""
+
+        async def guarded() -> None:
+            try:
+                await answer()
+            except (LedgerError, OSError) as error:
+                self._halt(str(error))
+
+        self._nursery.start_soon(guarded)
 
     def _want(self, message: Message) -> None:
         if isinstance(message, FetchBatches):
@@ -322,7 +338,7 @@ class Node:
     async def _run_executor(self) -> None:
         try:
             await self._parts.executor.run()
-        except* LedgerError as group:
+        except* (LedgerError, OSError) as group:
             self._halt("; ".join(str(error) for error in group.exceptions))
 
     def _halt(self, reason: str) -> None:
@@ -335,19 +351,40 @@ class Node:
         """f+1 others computed another result: keep the evidence, and stop before we spread ours."""
         path = self._parts.home.data / f"diverged-{effect.seq}.json"
         evidence = {"seq": effect.seq, "ours": effect.ours.hex(), "theirs": effect.theirs.hex()}
-        path.write_text(json.dumps(evidence, indent=2) + "\n", "utf-8")
         self._halt(f"block {effect.seq} gave another result than f+1 validators attest; see {path}")
+        with self._keeping(path):
+            path.write_text(json.dumps(evidence, indent=2) + "\n", "utf-8")
 
     def _blame(self, effect: Blame) -> None:
         """Count it; two contradicting signed messages are kept, since they convict their signer anywhere."""
         self._parts.metrics.blamed.labels(str(effect.replica), effect.reason).inc()
         self._parts.log.warning("replica blamed", replica=effect.replica, reason=effect.reason)
         folder = self._parts.home.data / "evidence"
-        if effect.evidence and (not folder.exists() or len(list(folder.iterdir())) < EVIDENCE_MAX):
-            folder.mkdir(exist_ok=True)
-            lines = [CODEC.encode(message).hex() for message in effect.evidence]
-            name = f"replica{effect.replica}-{batch_digest(lines[0].encode()).hex()[:16]}"
-            (folder / name).write_text("\n".join(lines) + "\n", "ascii")
+        if not effect.evidence:
+            return
+        lines = [CODEC.encode(message).hex() for message in effect.evidence]
+        path = folder / f"replica{effect.replica}-{batch_digest(lines[0].encode()).hex()[:16]}"
+        with self._keeping(path):
+            if not folder.exists() or len(list(folder.iterdir())) < EVIDENCE_MAX:
+                folder.mkdir(exist_ok=True)
+                path.write_text("\n".join(lines) + "\n", "ascii")
+
+    @contextmanager
+    def _keeping(self, path: Path) -> Iterator[None]:
+        """Evidence that cannot be written is lost, and nothing else."""
+        try:
+            yield
+        except OSError as error:
+            self._parts.log.error("evidence not kept", path=str(path), error=str(error))
+
+    @contextmanager
+    def _logging_failures(self) -> Iterator[None]:
+        """A client's question that a disk cannot answer fails alone; the operator reads why."""
+        try:
+            yield
+        except (StorageError, InvariantViolation, OSError) as error:
+            self._parts.log.error("query failed", error=str(error))
+            raise
 
     def _note_view(self) -> None:
         self._view = self._replica.view

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from consensus.primitives.crypto import Ed25519Verifier, digest
-from consensus.primitives.errors import InputError
+from consensus.primitives.errors import InputError, LedgerError, StorageError
 from engine.batch import encode_batch
 from engine.envelope import decode
 from engine.records import Code, Op, Side, TimeInForce
@@ -462,3 +462,47 @@ async def test_a_defect_that_one_client_finds_ends_its_connection_only(open_floo
                 await client.goodbye()
         assert floor.net.refused("INTERNAL") == 1
         await floor.check_nothing_happened()
+
+
+@pytest.mark.parametrize("error", [StorageError("damaged"), OSError(5, "unreadable")])
+async def test_a_disk_that_fails_refuses_the_requests_that_need_it_and_no_others(
+    open_floor, monkeypatch, error: LedgerError | OSError
+):
+    async def failing(*_):
+        await trio.lowlevel.checkpoint()
+        raise error
+
+    async with open_floor() as floor, raw_client(floor.net.network) as client:
+        data = floor.trading.orders([ORDER])
+        outcome = await floor.submit(client, data)
+        floor.before = floor.net.state()
+        for name in ("query", "load_block", "find_envelope"):
+            with monkeypatch.context() as patch:
+                patch.setattr(floor.net.nodes[0], name, failing)
+                method, params = (
+                    ("assets", []) if name == "query" else ("receipt", [decode(data).digest, "summary"])
+                )
+                assert await client.refusal(method, *params) == "HALTED"
+        with monkeypatch.context() as patch:
+            patch.setattr(floor.net.nodes[0], "load_block", failing)
+            assert await client.refusal("submit", data, "summary") == "HALTED"
+        assert floor.net.refused("INTERNAL") == 0
+        assert floor.read(await client.ask("submit", data, "results"), data).height == outcome.height
+        await floor.check_nothing_happened()
+
+
+async def test_a_disk_that_fails_while_a_refused_copy_is_looked_up_stops_nobody(open_floor, monkeypatch):
+    async def failing(*_):
+        await trio.lowlevel.checkpoint()
+        raise StorageError("damaged")
+
+    async with open_floor() as floor, raw_client(floor.net.network) as client:
+        floor.net.ledger.hold = True
+        floor.net.ledger.submit(encode_batch([floor.trading.orders([orders.cancel_all(1)], nonce=5000)]))
+        waiting = await client.post("submit", floor.trading.orders([ORDER], nonce=5000), "results")
+        await floor.net.nodes[0].wait_asked()
+        monkeypatch.setattr(floor.net.nodes[0], "find_envelope", failing)
+        floor.net.ledger.run_block()
+        reply = await client.reply(waiting)
+        assert reply.error is not None and reply.error[0] == "HALTED"
+        assert (await client.ask("status")).error is None

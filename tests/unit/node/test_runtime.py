@@ -1,0 +1,69 @@
+"""A node whose disk fails stops voting, and goes on otherwise."""
+
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+
+from consensus.effects import Blame, Diverged, SendBatches, SendBlocks
+from consensus.messages import BatchPayload
+from consensus.primitives.errors import StorageError
+from node.runtime import Node
+from node.telemetry import Log, Metrics
+
+pytestmark = pytest.mark.trio
+
+
+async def _failing(*_: Any) -> None:
+    await trio.lowlevel.checkpoint()
+    raise StorageError("the ledger is damaged")
+
+
+def _node(data: Path) -> tuple[Node, StringIO]:
+    log = StringIO()
+    reader = SimpleNamespace(
+        send_batches=_failing,
+        send_blocks=_failing,
+        query=_failing,
+        find_envelope=_failing,
+        load_block=_failing,
+    )
+    parts: Any = SimpleNamespace(
+        replica=None, inbox=None, answers=reader, executor=reader, recent=reader,
+        home=SimpleNamespace(data=data), metrics=Metrics(), log=Log(log, "debug"),
+    )  # fmt: skip
+    return Node(parts), log
+
+
+@pytest.mark.parametrize("effect", [SendBatches(1, (b"x" * 32,)), SendBlocks(1, 1, 2)])
+async def test_a_ledger_that_peers_cannot_be_answered_from_halts_the_node(tmp_path, effect):
+    node, _ = _node(tmp_path)
+    async with trio.open_nursery() as node._nursery:
+        node._release(effect)
+    assert node._halted == "the ledger is damaged"
+
+
+async def test_a_divergence_halts_even_if_its_evidence_cannot_be_written(tmp_path):
+    node, log = _node(tmp_path / "missing")
+    node._release(Diverged(5, b"a" * 32, b"b" * 32))
+    assert "block 5 gave another result" in node._halted
+    assert "evidence not kept" in log.getvalue()
+
+
+async def test_blame_counts_even_if_its_evidence_cannot_be_written(tmp_path):
+    node, log = _node(tmp_path / "missing")
+    node._release(Blame(2, "equivocation", (BatchPayload(b"x"),)))
+    assert not node._halted
+    assert "evidence not kept" in log.getvalue()
+
+
+async def test_a_question_that_the_disk_cannot_answer_is_logged_and_fails_alone(tmp_path):
+    node, log = _node(tmp_path)
+    for ask in (lambda: node.query(len), lambda: node.find_envelope(b""), lambda: node.load_block(1)):
+        with pytest.raises(StorageError):
+            await ask()
+    assert not node._halted
+    assert log.getvalue().count("query failed") == 3
