@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from consensus.messages import (
+    BATCHES_PER_BLOCK_MAX,
     Attest,
     Block,
     CheckpointCert,
@@ -237,6 +238,17 @@ def check_new_view(authority: Authority, m: NewView, known: Sequence[ViewChange]
     )
     for proposal in m.proposals:
         check_pre_prepare(authority, proposal)
+
+
+def new_view_bytes_max(replicas: ReplicaSet, window: int) -> int:
+    """The longest new view: every view change holds a full block for every place of the window."""
+    vote, number, digest = 2 + 66, 9, 2 + DIGEST_SIZE
+    proposal = 1 + number + (1 + 2 * number + 3 + BATCHES_PER_BLOCK_MAX * digest) + 66
+    prepared = 1 + proposal + 3 + (replicas.quorum - 1) * vote
+    stable = 1 + number + 3 * digest + 3 + replicas.quorum * vote
+    complaints = replicas.collect * (1 + number + 1 + 66)
+    change = 1 + number + stable + 3 + window * prepared + 3 + complaints + 1 + 66
+    return 2 + number + 3 + replicas.collect * change + 3 + window * proposal + 1 + 66
 
 
 def same_view_change(first: ViewChange, second: ViewChange) -> bool:

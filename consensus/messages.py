@@ -12,7 +12,7 @@ from typing import TypeAlias
 from consensus.primitives.codec import Codec
 from consensus.primitives.crypto import DIGEST_SIZE, ZERO_DIGEST, digest
 
-BATCHES_PER_BLOCK_MAX = 1024
+BATCHES_PER_BLOCK_MAX = 256  # bounds a new view, which repeats the digests of a whole window
 FETCH_MAX = 1024
 
 

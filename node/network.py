@@ -19,6 +19,7 @@ from typing import Any
 import msgpack
 from cryptography import x509
 
+from consensus.certificates import new_view_bytes_max
 from consensus.primitives.crypto import PUBLIC_KEY_SIZE, digest
 from consensus.primitives.errors import ConfigError
 from consensus.quorum import REPLICAS_MAX, ReplicaSet
@@ -35,6 +36,7 @@ from node.toml import (
 )
 
 FORMAT = 1
+FRAME_BYTES_MAX = 64 << 20  # one message between validators; the longest is a new view
 EPOCH = 0  # the epoch of the genesis validators
 ADMIN_KEYS_MAX = 16
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
@@ -209,6 +211,13 @@ def _check_network(network: Network) -> None:
         raise ConfigError(
             f"'rules.window' is {network.rules.window}; it must be at least twice"
             f" 'rules.checkpoint_interval' ({network.rules.checkpoint_interval})"
+        )
+    window, replicas = network.rules.window, network.replicas
+    if new_view_bytes_max(replicas, window) > FRAME_BYTES_MAX:
+        allowed = next(w for w in range(window, 0, -1) if new_view_bytes_max(replicas, w) <= FRAME_BYTES_MAX)
+        raise ConfigError(
+            f"'rules.window' is {window}; a new view of {replicas.n} validators fits one message only"
+            f" with a window of at most {allowed}"
         )
 
 

@@ -19,13 +19,12 @@ import trio
 
 from consensus.primitives.errors import ProtocolError
 from node.config import Home, PeerSettings
-from node.network import Address, Network
+from node.network import FRAME_BYTES_MAX, Address, Network
 from node.telemetry import Log, Metrics
 from node.tls import peer_context, peer_id
 from node.wire import FrameReader, frame
 
 PROTOCOL_VERSION = 1
-FRAME_BYTES_MAX = 32 << 20  # a new view of 64 validators with a full window fits
 HELLO_BYTES_MAX = 256
 WRITE_BYTES = 256 << 10  # frames are joined up to this size for one write
 AWAY_BYTES_MAX = 1 << 20  # newest frames kept for a peer that is not connected

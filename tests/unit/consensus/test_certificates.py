@@ -16,11 +16,24 @@ from consensus.certificates import (
     check_view_change,
     compute_proposals,
     list_signatures,
+    new_view_bytes_max,
     refusal_code,
 )
-from consensus.messages import Block, CheckpointCert, NewView, PreparedCert, ViewChange, Vote
+from consensus.messages import (
+    BATCHES_PER_BLOCK_MAX,
+    CODEC,
+    Block,
+    CheckpointCert,
+    Complain,
+    NewView,
+    PreparedCert,
+    PrePrepare,
+    ViewChange,
+    Vote,
+)
 from consensus.primitives.crypto import ZERO_DIGEST, digest
 from consensus.primitives.errors import ProtocolError, SignatureError
+from consensus.quorum import ReplicaSet
 from tests.helpers.votes import Voters, make_block
 
 ROOT, STATE = digest("test.root"), digest("test.state")
@@ -270,3 +283,22 @@ def test_refusals_name_their_rule() -> None:
     assert refusal_code(Refused("vote-count", "text")) == "vote-count"
     assert refusal_code(SignatureError("text")) == "bad-signature"
     assert refusal_code(ProtocolError("text")) == "malformed"
+
+
+def test_no_new_view_is_longer_than_its_bound() -> None:
+    """And the bound is not far off: the window that it allows depends on it."""
+    replicas = ReplicaSet(bytes(32), 0, tuple(bytes([index + 1]) * 32 for index in range(4)))
+    window, far, signature = 3, 1 << 62, bytes(64)
+    votes = tuple(Vote(replica, signature) for replica in range(3))
+    names = tuple(number.to_bytes(32, "big") for number in range(BATCHES_PER_BLOCK_MAX))
+    proposal = PrePrepare(far, Block(far, far, names), signature)
+    change = ViewChange(
+        far,
+        CheckpointCert(far, bytes(32), bytes(32), bytes(32), votes),
+        (PreparedCert(proposal, votes[:2]),) * window,
+        (Complain(far, 3, signature),) * 3,
+        3,
+        signature,
+    )
+    longest = len(CODEC.encode(NewView(far, (change,) * 3, (proposal,) * window, 3, signature)))
+    assert 0.99 * new_view_bytes_max(replicas, window) < longest <= new_view_bytes_max(replicas, window)

@@ -5,8 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from consensus.certificates import new_view_bytes_max
 from consensus.primitives.errors import ConfigError
-from node.network import Address, Capacity, Network, Rules, load_network, parse_address, render_network
+from consensus.quorum import REPLICAS_MAX, ReplicaSet
+from node.network import (
+    FRAME_BYTES_MAX,
+    Address,
+    Capacity,
+    Network,
+    Rules,
+    load_network,
+    parse_address,
+    render_network,
+)
 from node.setup import NetworkHomes, create_network, with_addresses
 
 
@@ -69,6 +80,7 @@ def test_changing_a_validator_key_changes_the_chain_id(network: Network) -> None
         ("window = 128", "window = 128\nspeed = 1", r"\[rules\] unknown key 'speed'"),
         ("window = 128", "window = true", "it must be a whole number"),
         ("window = 128", "window = 1000000", "between 4 and 4096"),
+        ("window = 128", "window = 4096", "'rules.window' is 4096; .* of at most 18[0-9][0-9]"),
         ("id = 3", "id = 2", "in order with ids"),
         ('peer_address = "127.0.0.1:7003"', 'peer_address = "127.0.0.1"', "must be host:port"),
         ('peer_address = "127.0.0.1:7003"', 'peer_address = "127.0.0.1:7002"', "share a peer_address"),
@@ -103,3 +115,8 @@ def test_a_malformed_address_is_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["127.0.0.1:7000", "[::1]:7000", "node.example:0"])
 def test_an_address_prints_as_it_was_read(text: str) -> None:
     assert str(parse_address(text, "here")) == text
+
+
+def test_a_new_view_of_the_largest_network_fits_one_message() -> None:
+    replicas = ReplicaSet(bytes(32), 0, tuple(bytes([index]) * 32 for index in range(REPLICAS_MAX)))
+    assert new_view_bytes_max(replicas, Rules().window) <= FRAME_BYTES_MAX

@@ -14,11 +14,11 @@ import trio
 from consensus.primitives.errors import ProtocolError
 from node.config import PeerSettings
 from node.keys import write_tls_identity
-from node.network import Address, Network
+from node.network import FRAME_BYTES_MAX, Address, Network
 from node.setup import NetworkHomes, create_network, with_addresses
 from node.telemetry import Log, Metrics
 from node.tls import client_context, peer_context
-from node.transport import FRAME_BYTES_MAX, HELLO_BYTES_MAX, Transport
+from node.transport import HELLO_BYTES_MAX, Transport
 from node.wire import frame
 
 pytestmark = pytest.mark.trio
