@@ -4,7 +4,8 @@
                             ├─▶ history writer (thread, many blocks at a time)
                             └─▶ snapshot writer (thread, every few seconds, at checkpoints)
 
-Queries run between two blocks, under the same lock.
+Queries run between two blocks, under the same lock. One of them at a time waits for it, so that a
+block waits for one query at most, however many are asked.
 """
 
 import time
@@ -104,6 +105,7 @@ class Executor:
         self._metrics = metrics
         self._log = log
         self._lock = trio.Lock()  # held while anything reads or writes the machine
+        self._asking = trio.Lock()  # held by the query that runs or waits for `_lock`
         self._thread = trio.CapacityLimiter(1)
         self._writers = trio.CapacityLimiter(2)
         self._blocks_in, self._blocks = trio.open_memory_channel[Block](BLOCKS_MAX)
@@ -134,7 +136,7 @@ class Executor:
 
     async def query(self, read: Callable[[Machine], T]) -> T:
         """Run `read` in a thread between two blocks."""
-        async with self._lock:
+        async with self._asking, self._lock:
             return await trio.to_thread.run_sync(read, self._machine, limiter=self._thread)
 
     async def run(self) -> None:

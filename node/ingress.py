@@ -1,6 +1,6 @@
 """The client port: TLS 1.3, bounded frames, many requests under way on one connection.
 
-Each connection has a reader and a writer. What a client has under way is bounded in bytes: beyond
+Each connection has a reader and a writer. What a client has under way is bounded in bytes and number: beyond
 it the connection is not read, so a client that sends too fast waits, and nobody else does. Whoever
 sends what no client would send, or too slowly, or does not read its answers, loses the connection.
 """
@@ -46,6 +46,7 @@ ALIVE_SECONDS = 60  # a client that vanished is noticed by then
 GOODBYE_SECONDS = 1.0  # for a client that is cut off to hear why
 REPLY_BYTES_MAX = 32 << 20  # answers waiting for one client
 REQUESTS_MAX = 4096  # under way on one connection; beyond it the connection is not read
+QUERIES_MAX = 8  # under way on one connection; beyond it the connection is not read
 QUERY_BYTES = 64 << 10  # what a query counts, beside envelopes, towards `client_queue_bytes`
 STRIKES_MAX = 16  # bad requests a connection may make at once, and one a second
 EXTRA_CONNECTIONS_MAX = 32  # beyond the limit, are at least told so
@@ -170,6 +171,7 @@ class _Connection:
         self._strikes = Bucket(1.0, STRIKES_MAX, STRIKES_MAX, now_s)
         self._sizes: dict[int, int] = {}  # bytes each request under way counts
         self._size = 0
+        self._queries = 0  # being looked up
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
         self._has_output = trio.Event()
@@ -244,7 +246,7 @@ class _Connection:
                 raise _Fault(Refused.BAD_FRAME, str(error)) from error
             for body in frames:
                 self._on_frame(body, nursery)
-            await self._wait_for_room()
+                await self._wait_for_room()
             if not self._greeted:
                 continue
             if self._reader.is_empty:
@@ -335,6 +337,7 @@ class _Connection:
             async def answer() -> None:
                 self.reply(request.id, encode_result(request.id, await read(self.port.services)))
 
+        self._queries += 1
         nursery.start_soon(self._answer_query, request.id, answer)
 
     async def _answer_query(self, request_id: int, answer: Callable[[], Awaitable[None]]) -> None:
@@ -343,6 +346,9 @@ class _Connection:
         except (LedgerError, OSError) as error:
             refusal = to_refusal(error)
             self.reply(request_id, encode_error(request_id, refusal.code, refusal.message), refusal.code)
+        finally:
+            self._queries -= 1
+            self._has_room.set()
 
     def _count(self, request_id: int, size: int) -> None:
         self._sizes[request_id] = size
@@ -350,7 +356,7 @@ class _Connection:
 
     async def _wait_for_room(self) -> None:
         limit = self.port.settings.client_queue_bytes
-        while self._size > limit or len(self._sizes) > REQUESTS_MAX:
+        while self._size > limit or len(self._sizes) > REQUESTS_MAX or self._queries >= QUERIES_MAX:
             self._has_room = trio.Event()
             with trio.move_on_after(WRITE_SECONDS) as scope:
                 await self._has_room.wait()

@@ -247,6 +247,32 @@ async def test_too_many_connections_are_told_so_and_those_before_stay(open_floor
         await floor.check_nothing_happened()
 
 
+async def test_a_client_with_many_queries_under_way_waits_and_gets_all_its_answers(open_floor, monkeypatch):
+    async with open_floor() as floor, raw_client(floor.net.network) as client:
+        node = floor.net.nodes[0]
+        ready, asked, query = trio.Event(), 0, node.query
+
+        async def slow(read):
+            nonlocal asked
+            asked += 1
+            await ready.wait()
+            return await query(read)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(node, "query", slow)
+            ids = range(10, 50)
+            await client.send(b"".join(encode_request(Request(number, "assets", [])) for number in ids))
+            while asked < ingress.QUERIES_MAX:
+                await trio.sleep(0.01)
+            for _ in range(5):
+                assert (await floor.bystander.ask("status")).error is None
+            assert asked == ingress.QUERIES_MAX
+            ready.set()
+            for number in ids:
+                assert (await client.reply(number)).error is None
+        await floor.check_nothing_happened()
+
+
 # -- envelopes ----------------------------------------------------------------------------------
 
 ORDER = orders.new(0, 1, 1, Side.SELL, 100, 10)
