@@ -7,6 +7,7 @@ rules it checks were broken.
 import numpy as np
 
 from consensus.primitives.errors import ensure
+from engine.layout import NONE
 from engine.records import AMOUNT_MAX, Side
 from engine.state import State, unpack_name
 
@@ -53,6 +54,7 @@ def check_books(state: State) -> None:
     ensure(live.shape[0] == state.count["orders_live"], "live orders do not match their counter")
     _check_holds(state, live)
     _check_levels(state, live)
+    _check_own_lists(state, rows)
     for name, field in (("accounts", "account"), ("markets", "market")):
         columns = _used(state, name)
         counts = np.bincount(live[field], minlength=columns["open_orders"].shape[0])
@@ -98,6 +100,23 @@ def _check_levels(state: State, live: np.ndarray) -> None:
         best = (int(markets["best_bid"][market]), int(markets["best_ask"][market]))
         ensure(best == (bid, ask), f"market {market} claims best prices {best}, its orders say {(bid, ask)}")
         ensure(bid < ask, f"market {market} is crossed: bid {bid}, ask {ask}")
+
+
+def _check_own_lists(state: State, rows: np.ndarray) -> None:
+    """Each account's live orders hang together: one begins, one ends, and neighbours agree."""
+    numbers = np.flatnonzero(rows["flags"] & 1)
+    live, columns = rows[numbers], _used(state, "accounts")
+    owners = np.flatnonzero(columns["open_orders"])
+    for to, back, end in (("next_own", "prev_own", "last_order"), ("prev_own", "next_own", "first_order")):
+        linked = live[to] != NONE
+        ensure(bool(np.all(live[to] < rows.shape[0])), f"an account's own orders lead nowhere: {to}")
+        neighbours = rows[live[to][linked]]
+        agree = np.array_equal(neighbours[back], numbers[linked])
+        agree &= np.array_equal(neighbours["account"], live["account"][linked])
+        ends = np.full(columns[end].shape[0], NONE)
+        ends[live["account"][~linked]] = numbers[~linked]
+        agree &= np.count_nonzero(~linked) == owners.shape[0] and np.array_equal(ends, columns[end])
+        ensure(bool(agree), f"an account's own orders are not linked well: {to}, {end}")
 
 
 def _used(state: State, name: str) -> dict[str, np.ndarray]:

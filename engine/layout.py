@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-LAYOUT_VERSION = 1  # part of the state root; raise it when any row here changes
+LAYOUT_VERSION = 2  # part of the state root; raise it when any row here changes
 PAGE_SIZE = 16384
 NONE = -1
 
@@ -30,7 +30,8 @@ ACCOUNT = np.dtype(
         ("first_order", "<i4"),  # head of the account's live orders, or NONE
         ("open_orders", "<i4"),
         ("grants", "<i8"),  # keys that ever held a grant on this account
-        ("reserved", "u1", (16,)),
+        ("last_order", "<i4"),  # its tail, or NONE
+        ("reserved", "u1", (12,)),
     ]
 )  # 64 bytes; row = account id
 

@@ -108,6 +108,7 @@ class Code(IntEnum):
     NO_LIQUIDITY = 34  # IOC or market order that met nobody
     SELF_TRADE = 35
     FILL_LIMIT = 36  # the rest was cancelled after FILLS_PER_ORDER_MAX trades
+    WORK_LIMIT = 37  # CANCEL_ALL looked at CANCELS_PER_OPERATION_MAX orders and left others: send it again
     # commands
     UNKNOWN_COMMAND = 60
     BAD_ARGUMENT = 61

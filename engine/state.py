@@ -135,7 +135,7 @@ class State:
         row = self._append(self.accounts, "accounts")
         columns = self.accounts.columns
         columns["owner"][row] = owner
-        columns["first_order"][row] = NONE
+        columns["first_order"][row] = columns["last_order"][row] = NONE
         return row
 
     def add_asset(self, name: str, decimals: int, issuer: int) -> int:

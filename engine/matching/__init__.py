@@ -27,7 +27,14 @@ place. A refused REPLACE changes nothing. Time in force of a REPLACE is GTC or p
 2026-11-24 One order meets at most FILLS_PER_ORDER_MAX resting orders, so that no operation's work is
 unbounded; what is left is cancelled with FILL_LIMIT. FOK counts by the same limit and walks instead
 of trading and undoing.
-2026-11-24 A refused operation changes no byte. IOC and market orders that would meet nobody are refused
-before a balance row is opened for them.
+2026-11-24 One CANCEL_ALL looks at no more than CANCELS_PER_OPERATION_MAX of the account's own orders in
+each pass, newest first. If others are left its code is WORK_LIMIT, its qty what it cancelled, and it
+does nothing in the second pass. Orders of other markets that it passed over move to the end of the
+account's list, so that whoever repeats it reaches every order.
+2026-11-24 A refused operation changes no byte, with one exception, self-trade prevention: an order that
+meets only its own account's orders takes them off as its mode says, a REPLACE its original too, and
+may then end with NO_LIQUIDITY or SELF_TRADE. IOC and market orders that would meet nobody at all are
+refused before a balance row is opened for them. WORK_LIMIT and FILL_LIMIT are no refusals: what was done
+up to the limit stands.
 2026-11-24 Post-only asks only whether the price crosses, even if all it would meet is its own account.
 """

@@ -191,6 +191,8 @@ def _join_own(core: Core, row: int) -> None:
     if first != NONE:
         core.orders.rows[first].prev_own = row
         core.orders.dirty[first >> ORDER_PAGE] = 1
+    else:
+        account.last_order = row
     account.first_order = row
     account.open_orders += 1
     core.accounts.dirty[order.account >> ACCOUNT_PAGE] = 1
@@ -208,5 +210,28 @@ def _leave_own(core: Core, order: np.record) -> None:
     if after != NONE:
         core.orders.rows[after].prev_own = before
         core.orders.dirty[after >> ORDER_PAGE] = 1
+    else:
+        account.last_order = before
     account.open_orders -= 1
     core.accounts.dirty[order.account >> ACCOUNT_PAGE] = 1
+
+
+@inlined
+def begin_own_at(core: Core, row: int) -> None:
+    """Turn an account's list so that it begins at `row`: what stands before it moves behind the last."""
+    order = core.orders.rows[row]
+    before = order.prev_own
+    if before != NONE:
+        account = core.accounts.rows[order.account]
+        first, last = account.first_order, account.last_order
+        core.orders.rows[last].next_own = first
+        core.orders.rows[first].prev_own = last
+        core.orders.rows[before].next_own = NONE
+        order.prev_own = NONE
+        core.orders.dirty[last >> ORDER_PAGE] = 1
+        core.orders.dirty[first >> ORDER_PAGE] = 1
+        core.orders.dirty[before >> ORDER_PAGE] = 1
+        core.orders.dirty[row >> ORDER_PAGE] = 1
+        account.first_order = row
+        account.last_order = before
+        core.accounts.dirty[order.account >> ACCOUNT_PAGE] = 1

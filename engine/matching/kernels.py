@@ -11,10 +11,11 @@ from enum import IntEnum
 
 import numpy as np
 
-from engine.compiled import inlined, kernel, outlined
+from engine.compiled import inlined, kernel, outlined, widen
 from engine.layout import NONE, Core
 from engine.matching.admit import FILLS_PER_ORDER_MAX
 from engine.matching.orders import (
+    CANCELS_PER_OPERATION_MAX,
     admit_new,
     admit_replacement,
     cancel_all,
@@ -108,8 +109,9 @@ def _leave_early(
             if not _has_room(core, op, events, progress):
                 progress[Progress.NEXT_OP] = i
                 return False
-            count, used = cancel_all(core, op, events, progress[Progress.EVENTS])
+            code, count, used = cancel_all(core, op, events, progress[Progress.EVENTS])
             progress[Progress.EVENTS] = used
+            results[i].code = code
             results[i].qty = count
     return True
 
@@ -155,7 +157,7 @@ def _has_room(core: Core, op: np.record, events: np.ndarray, progress: np.ndarra
     if op.op == Op.CANCEL_ALL:
         needed = 0
         if op.account < core.counters.rows[0].accounts:
-            needed = int(core.accounts.rows[op.account].open_orders)
+            needed = min(int(core.accounts.rows[op.account].open_orders), int(CANCELS_PER_OPERATION_MAX))
     progress[Progress.EVENTS_NEEDED] = needed
     return events.shape[0] - progress[Progress.EVENTS] >= needed
 
@@ -198,11 +200,15 @@ def _may_cancel_all(core: Core, op: np.record) -> int:
 def _cancel_all_late(
     core: Core, op: np.record, line: np.record, events: np.ndarray, progress: np.ndarray
 ) -> None:
-    """CANCEL_ALL in its turn: what this block placed before it. Adds to the count of the first pass."""
+    """CANCEL_ALL in its turn: what this block placed before it. Adds to the count of the first pass.
+
+    Nothing is left to do if the first pass came to the limit already."""
     code = _may_cancel_all(core, op)
     count = 0
     if code == Code.OK:
-        count, used = cancel_all(core, op, events, progress[Progress.EVENTS])
-        progress[Progress.EVENTS] = used
-        count += line.qty
+        code, count = widen(line.code), line.qty
+        if code == Code.OK:
+            code, more, used = cancel_all(core, op, events, progress[Progress.EVENTS])
+            progress[Progress.EVENTS] = used
+            count += more
     write_result(line, op, code, 0, 0, count, 0)

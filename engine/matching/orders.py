@@ -3,7 +3,7 @@
 admit_new, admit_replacement   every rule that may refuse; a refused operation changes nothing
 enter_book                     match, settle, rest: what an admitted order does
 leave_book                     cancel and reduce
-cancel_all                     every order of an account
+cancel_all                     every order of an account, so many at a time
 """
 
 from typing import NamedTuple
@@ -16,11 +16,13 @@ from engine.clearing.settle import settle_taker
 from engine.compiled import inlined, outlined, widen
 from engine.layout import NONE, Core
 from engine.matching.admit import check_book, check_names, check_terms, time_in_force
-from engine.matching.book import add_order, has_free_row, remove_order
+from engine.matching.book import add_order, begin_own_at, has_free_row, remove_order
 from engine.matching.records import write_cancelled
 from engine.matching.taking import take, take_off
 from engine.records import EVERY_MARKET, Code, Op, Side, TimeInForce
 from engine.tables.index import find_balance, find_order
+
+CANCELS_PER_OPERATION_MAX = 1024  # own orders that one CANCEL_ALL may look at in one pass
 
 
 class Admission(NamedTuple):
@@ -162,11 +164,16 @@ def find_own_order(core: Core, op: np.record) -> int:
 
 
 @outlined
-def cancel_all(core: Core, op: np.record, events: np.ndarray, used: int) -> tuple[int, int]:
-    """Cancel every live order of the account on one market, or on all. Returns (orders, events used)."""
+def cancel_all(core: Core, op: np.record, events: np.ndarray, used: int) -> tuple[int, int, int]:
+    """Cancel the account's live orders on one market, or on all. Returns (code, orders, events used).
+
+    After CANCELS_PER_OPERATION_MAX orders, cancelled or of another market, it stops with WORK_LIMIT,
+    and what it passed over goes to the end of the account's list: the next one begins where this stopped.
+    """
     row = core.accounts.rows[op.account].first_order
-    count = 0
-    while row != NONE:
+    seen, count = 0, 0
+    while row != NONE and seen < CANCELS_PER_OPERATION_MAX:
+        seen += 1
         order = core.orders.rows[row]
         following = order.next_own
         if op.market == EVERY_MARKET or op.market == order.market:
@@ -175,4 +182,7 @@ def cancel_all(core: Core, op: np.record, events: np.ndarray, used: int) -> tupl
             count += 1
             take_off(core, row, order.leaves)
         row = following
-    return count, used
+    if row == NONE:
+        return Code.OK.value, count, used
+    begin_own_at(core, row)
+    return Code.WORK_LIMIT.value, count, used

@@ -13,6 +13,7 @@ from engine.layout import MarketStatus
 from engine.records import AMOUNT_MAX, EVERY_MARKET, Code, Kind, Op, SelfTrade, Side, TimeInForce
 
 FILLS_MAX = 1024
+LOOKS_MAX = 1024  # of one CANCEL_ALL, in one pass
 
 
 class Line(NamedTuple):
@@ -71,6 +72,7 @@ class Resting:
     leaves: int
     filled: int
     arrival: int
+    place: int  # among the account's own orders: the highest is the first that CANCEL_ALL looks at
 
 
 class SlowVenue:
@@ -83,6 +85,7 @@ class SlowVenue:
         self.held: dict[tuple[int, int], int] = {}
         self.orders: dict[tuple[int, int], Resting] = {}
         self.arrivals = 0
+        self.places_behind = 0
         self.events: list[Line] = []
 
     def execute(self, ops: Sequence[tuple], codes: Sequence[int] | None = None) -> tuple[list, list]:
@@ -91,7 +94,7 @@ class SlowVenue:
         refused = list(codes or [Code.OK] * len(requests))
         results: list[Line | None] = [None] * len(requests)
         self.events = []
-        counts = [0] * len(requests)
+        cancelled = [(Code.OK, 0)] * len(requests)
         for i, request in enumerate(requests):  # who rests already may leave before being hit
             if refused[i] != Code.OK:
                 continue
@@ -99,10 +102,10 @@ class SlowVenue:
                 if self._can_take_off(request):
                     results[i] = self._take_off_named(request)
             elif request.op == Op.CANCEL_ALL and self._check_cancel_all(request) == Code.OK:
-                counts[i] = self._cancel_all(request)
+                cancelled[i] = self._cancel_all(request)
         for i, request in enumerate(requests):
             if results[i] is None:
-                results[i] = self._run(request, refused[i], counts[i])
+                results[i] = self._run(request, refused[i], *cancelled[i])
         return results, self.events
 
     def balances(self) -> dict[tuple[int, int], tuple[int, int]]:
@@ -120,7 +123,7 @@ class SlowVenue:
 
     # -- operations -------------------------------------------------------------------------------
 
-    def _run(self, request: Request, refused: int, count: int) -> Line:
+    def _run(self, request: Request, refused: int, early_code: Code, count: int) -> Line:
         if refused != Code.OK:
             return self._result(request, refused, request.side, request.price)
         if request.op == Op.NEW:
@@ -130,9 +133,10 @@ class SlowVenue:
         if request.op == Op.REPLACE:
             return self._replace(request)
         if request.op == Op.CANCEL_ALL:
-            code = self._check_cancel_all(request)
+            code = self._check_cancel_all(request) or early_code
             if code == Code.OK:
-                count += self._cancel_all(request)
+                code, more = self._cancel_all(request)
+                count += more
             return self._result(request, code, 0, 0, count)
         return self._result(request, Code.BAD_OP, 0, request.price)
 
@@ -197,17 +201,21 @@ class SlowVenue:
             code = Code.QTY_OUT_OF_RANGE
         return self._result(request, code, request.side, request.price)
 
-    def _cancel_all(self, request: Request) -> int:
-        """Newest first: each account's list is a stack."""
-        own = [
-            order
-            for order in self.orders.values()
-            if order.account == request.account and request.market in (EVERY_MARKET, order.market)
-        ]
-        for order in sorted(own, key=lambda o: -o.arrival):
-            self._cancelled(request, Code.OK, order, order.leaves)
-            self._take_off(order, order.leaves)
-        return len(own)
+    def _cancel_all(self, request: Request) -> tuple[Code, int]:
+        """Newest first, LOOKS_MAX orders; what is passed over moves behind those that were not looked at."""
+        own = [order for order in self.orders.values() if order.account == request.account]
+        own.sort(key=lambda o: -o.place)
+        looked_at, others = own[:LOOKS_MAX], own[LOOKS_MAX:]
+        count = 0
+        for order in looked_at:
+            if request.market in (EVERY_MARKET, order.market):
+                self._cancelled(request, Code.OK, order, order.leaves)
+                self._take_off(order, order.leaves)
+                count += 1
+            elif others:
+                self.places_behind -= 1
+                order.place = self.places_behind
+        return Code.WORK_LIMIT if others else Code.OK, count
 
     # -- checks -----------------------------------------------------------------------------------
 
@@ -361,6 +369,7 @@ class SlowVenue:
             request.price,
             leaves,
             filled,
+            self.arrivals,
             self.arrivals,
         )
 

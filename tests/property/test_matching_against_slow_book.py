@@ -104,6 +104,28 @@ def test_long_random_runs_agree_with_the_slow_book():
         _check_equal(floor, slow, ops)
 
 
+def test_cancel_all_among_more_orders_than_it_looks_at_agrees_with_the_slow_book():
+    """One account, its orders on three markets one after the other, as many as need several CANCEL_ALLs."""
+    rng = np.random.default_rng(20261125)
+    floor, slow = _twins(10**12)
+    sell_post_only = 1 | 3 << 1
+    markets = np.sort(rng.integers(0, 3, 2600)).tolist()
+    _check_equal(floor, slow, [(Op.NEW, sell_post_only, m, 1, i, 60, 20) for i, m in enumerate(markets)])
+    for block in range(12):
+        ops = [(Op.CANCEL_ALL, 0, int(m), 1, 0, 0, 0) for m in rng.choice([0, 1, 2, 3], 2)]
+        ops += [(Op.CANCEL, 0, markets[i], 1, i, 0, 0) for i in rng.integers(0, 2600, 20).tolist()]
+        first = 2600 + 100 * block
+        placed = [
+            (Op.NEW, sell_post_only, m, 1, first + i, 60, 20)
+            for i, m in enumerate(rng.integers(0, 3, 100).tolist())
+        ]
+        place = int(rng.integers(0, 100))
+        _check_equal(floor, slow, [*placed[:place], *ops, *placed[place:]])
+    for _ in range(4):
+        _check_equal(floor, slow, [(Op.CANCEL_ALL, 0, EVERY_MARKET, 1, 0, 0, 0)] * 2)
+    assert not slow.orders
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(operations(), min_size=1, max_size=20), st.data())
 def test_operations_refused_before_have_no_effect(ops, data):

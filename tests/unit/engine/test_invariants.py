@@ -29,6 +29,10 @@ DAMAGES = {
     "an account that lost count": ("accounts", "open_orders", 1, 1, "open orders of accounts"),
     "a market that lost count": ("markets", "open_orders", 0, 1, "open orders of markets"),
     "a wrong best price": ("markets", "best_bid", 0, 1, "best prices"),
+    "an account that lost its oldest order": ("accounts", "last_order", 1, 1, "not linked well"),
+    "an account that lost its newest order": ("accounts", "first_order", 1, -1, "not linked well"),
+    "orders out of their account's list": ("orders", "next_own", 2, -2, "not linked well"),
+    "an order that leads nowhere": ("orders", "next_own", 2, 9999, "lead nowhere"),
     "an order without lots": ("orders", "leaves", 1, -5, "nothing left"),
 }
 

@@ -222,6 +222,13 @@ def test_cancel_all_takes_what_rested_and_what_came_before_it_in_the_block(floor
 # -- self-trade prevention ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("tif", [IOC, MARKET])
+def test_an_order_that_meets_only_its_own_account_cancels_and_finds_no_liquidity(floor, tif):
+    """The one refusal that changes something."""
+    (result,), events = run(floor, new(1, 3, BUY, 101, 5, tif, SelfTrade.CANCEL_MAKER))
+    assert (result["code"], len(events), floor.book(0)) == (Code.NO_LIQUIDITY, 2, [])
+
+
 @pytest.mark.parametrize(
     ("mode", "expected", "own_left"),
     [
