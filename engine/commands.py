@@ -1,6 +1,7 @@
 """Commands: what clients ask for beside orders. Their arguments, bounds and canonical bytes.
 
 On the wire a command is the msgpack array `[name, argument, …]`, and a payload is an array of them.
+No argument is an array, so how deep a build of msgpack can read decides nothing.
 A payload that is not that, in its one canonical spelling, makes its envelope malformed. A command
 with an unknown name or an argument out of bounds is refused alone, with its own code.
 """
@@ -22,6 +23,7 @@ PRICE_LEVELS_MAX = 1 << 26  # of one market
 FEE_E6_MAX = 100_000  # 10 %
 DECIMALS_MAX = 18
 EXPIRY_NEVER = 2**63 - 1
+_NESTED = "a command has an array inside"
 _NAME = re.compile(r"[A-Z0-9][A-Z0-9._/-]{0,15}")
 
 
@@ -170,16 +172,31 @@ def decode(payload: bytes | memoryview) -> list[list[Any]]:
     """The raw commands of a payload, each a list that starts with a name; `ProtocolError` if malformed."""
     try:
         raw = msgpack.unpackb(payload, raw=False, max_map_len=0, max_ext_len=0, max_array_len=COMMANDS_MAX)
-    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+        _check_shape(raw)
+        canonical = msgpack.packb(raw)
+    except (RecursionError, msgpack.StackError) as error:
+        raise ProtocolError(_NESTED) from error
+    except (ValueError, msgpack.UnpackException) as error:
         raise ProtocolError(f"commands are not msgpack: {error}") from error
+    if canonical != payload:
+        raise ProtocolError("commands are not in canonical form")
+    return raw
+
+
+def _check_shape(raw: Any) -> None:
+    """`ProtocolError` unless this is an array of commands, none of them with an array inside.
+
+    What msgpack finds too deep to read would be refused here as well.
+    """
     if type(raw) is not list or not raw:
         raise ProtocolError("commands are not an array of at least one")
     for item in raw:
-        if type(item) is not list or not item or type(item[0]) is not str:
+        if type(item) is not list or not item:
             raise ProtocolError("a command is not an array that starts with a name")
-    if msgpack.packb(raw) != payload:
-        raise ProtocolError("commands are not in canonical form")
-    return raw
+        if any(type(argument) is list for argument in item):
+            raise ProtocolError(_NESTED)
+        if type(item[0]) is not str:
+            raise ProtocolError("a command is not an array that starts with a name")
 
 
 def _reader(command: type) -> Callable[[list[Any]], Any]:

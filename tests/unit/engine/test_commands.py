@@ -61,6 +61,24 @@ def test_malformed_payloads_are_refused(payload):
         commands.decode(payload)
 
 
+@pytest.mark.parametrize("depth", [1, 10, 500, 600, 5000])
+@pytest.mark.parametrize("start", [b"\x91", b"\x91\x92\xa7deposit"], ids=["no name", "an argument"])
+def test_arrays_inside_a_command_are_malformed_however_deep(start, depth):
+    """Builds of msgpack differ in how deep they read, between 500 and 1,024 levels: replicas must not."""
+    with pytest.raises(ProtocolError, match=r"^a command has an array inside$"):
+        commands.decode(start + b"\x91" * depth + b"\x91\x01")
+
+
+@pytest.mark.parametrize("limit", [RecursionError, msgpack.StackError])
+def test_a_msgpack_that_reads_less_deep_gives_the_same_verdict(limit, monkeypatch):
+    def unpackb(*_args, **_kwargs):
+        raise limit
+
+    monkeypatch.setattr(msgpack, "unpackb", unpackb)
+    with pytest.raises(ProtocolError, match=r"^a command has an array inside$"):
+        commands.decode(b"\x91\x92\xa7deposit" + b"\x91" * 600 + b"\x01")
+
+
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [
