@@ -176,7 +176,13 @@ def testnet_run(args: argparse.Namespace) -> int:
         raise ConfigError("--restart-at restarts what --kill-primary-at killed: give both")
     if args.dir is not None and (args.dir / "network.toml").exists():
         raise ConfigError(f"{args.dir} holds a network already: a run needs a new directory")
+    if args.kill_primary_at is not None and args.restart_at is None and args.nodes < 4:
+        raise ConfigError(
+            f"{args.nodes} nodes cannot go on without one: use --nodes 4 or more, or --restart-at"
+        )
     source = _source(args)
+    if args.seconds is not None and source.fills_expected is not None:
+        _progress("with --seconds the flow may not be sent whole: its fills are not compared")
     plan = RunPlan(
         nodes=args.nodes,
         seconds=args.seconds,

@@ -96,7 +96,7 @@ async def run_bounded(plan: RunPlan, source: Source, report: Report) -> RunRepor
         tally = Tally()
         async with run_session(homes, source, report) as session:
             report("sending orders")
-            killed = await _load_with_faults(session, plan, tally, report)
+            killed, was_late = await _load_with_faults(session, plan, tally, report)
             report(f"{tally.orders_committed:,} orders committed; waiting until all nodes are level")
             living = session.launcher.living()
             statuses = await wait_level(session.launcher)
@@ -104,12 +104,17 @@ async def run_bounded(plan: RunPlan, source: Source, report: Report) -> RunRepor
             await session.launcher.stop()
         report("auditing the ledgers")
         audits = await audit_all(homes, living)
-        return judge(plan, tally, audits, statuses, killed)
+        result = judge(plan, tally, audits, statuses, killed)
+        if was_late:
+            result.faults.append("the primary was killed after the load had ended: send more --orders")
+        return result
 
 
 async def wait_level(launcher: Launcher, seconds: float = SETTLE_SECONDS) -> dict[int, StatusView]:
     """Wait until all living nodes have executed the same, last height; return what they say."""
     living = launcher.living()
+    if not living:
+        raise LedgerError("no node is alive: there is nothing to compare")
     before: list[tuple[int, bytes]] = []
     steady = 0
     with trio.move_on_after(seconds):
@@ -180,14 +185,19 @@ def find_doubled(audits: Sequence[Audit]) -> list[bytes]:
     return [name for audit in audits for name, times in audit.executed.items() if times > 1]
 
 
-async def _load_with_faults(session: Session, plan: RunPlan, tally: Tally, report: Report) -> int | None:
-    """Run the load, and the faults beside it; returns the node that was killed."""
+async def _load_with_faults(
+    session: Session, plan: RunPlan, tally: Tally, report: Report
+) -> tuple[int | None, bool]:
+    """Run the load, and the faults beside it; returns the node that was killed, and whether too late."""
     killed: list[int] = []
+    late: list[int] = []
+    load_ended = trio.Event()
     async with trio.open_nursery() as nursery:
 
         async def load() -> None:
             with trio.move_on_after(plan.seconds if plan.seconds is not None else float("inf")):
                 await session.load(plan.pace, tally)
+            load_ended.set()
 
         async def fail() -> None:
             if plan.kill_primary_at is None:
@@ -196,6 +206,8 @@ async def _load_with_faults(session: Session, plan: RunPlan, tally: Tally, repor
             primary = await find_primary(session.launcher)
             await session.launcher.kill(primary)
             killed.append(primary)
+            if load_ended.is_set():
+                late.append(primary)
             report(f"killed node {primary}, the primary")
             if plan.restart_at is not None:
                 await trio.sleep(plan.restart_at - plan.kill_primary_at)
@@ -205,7 +217,7 @@ async def _load_with_faults(session: Session, plan: RunPlan, tally: Tally, repor
 
         nursery.start_soon(load)
         nursery.start_soon(fail)
-    return killed[0] if killed else None
+    return (killed[0] if killed else None), bool(late)
 
 
 async def find_primary(launcher: Launcher) -> int:

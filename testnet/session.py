@@ -8,11 +8,12 @@ from pathlib import Path
 import trio
 
 from consensus.primitives.crypto import Signer
-from consensus.primitives.errors import ConfigError
+from consensus.primitives.errors import ConfigError, StorageError
 from node.client import Client, open_client
 from node.config import Config
 from node.keys import load_signer
 from node.setup import NetworkHomes, create_network, find_network
+from node.storage import HomeLock
 from node.warm import warm_kernels
 from testnet.launcher import Launcher, launch, pick_ports
 from testnet.load import Pace, Tally, run_load
@@ -80,12 +81,22 @@ async def run_session(homes: NetworkHomes, source: Source, report: Report) -> As
 
 @asynccontextmanager
 async def run_nodes(homes: NetworkHomes, report: Report) -> AsyncIterator[Launcher]:
-    """Every node started and ready; stopped at the end."""
-    async with launch(homes) as launcher:
-        report(f"starting {launcher.count} nodes of chain {launcher.network.chain_id.hex()[:16]}")
-        await launcher.start()
-        await launcher.wait_ready()
-        yield launcher
+    """Every node started and ready; stopped at the end. One launcher at a time may run a network."""
+    with _lock(homes.root):
+        async with launch(homes) as launcher:
+            report(f"starting {launcher.count} nodes of chain {launcher.network.chain_id.hex()[:16]}")
+            await launcher.start()
+            await launcher.wait_ready()
+            yield launcher
+
+
+def _lock(root: Path) -> HomeLock:
+    try:
+        return HomeLock(root)
+    except StorageError as error:
+        raise StorageError(
+            f"{error}".split(":")[0] + ": stop that network first, or use another --dir"
+        ) from None
 
 
 def _for_load(config: Config) -> Config:

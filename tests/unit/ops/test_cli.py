@@ -122,6 +122,7 @@ def test_a_broken_plugin_leaves_the_core_commands_usable(monkeypatch, capsys):
     [
         ("testnet run --restart-at 3", "give both"),
         ("testnet run --kill-primary-at 5 --restart-at 3", "later"),
+        ("testnet run --nodes 3 --kill-primary-at 1", "cannot go on without one"),
         ("testnet run --flow /nonexistent.flow", "No such file"),
         ("start --home /nonexistent", "does not exist"),
         ("keys show --home /nonexistent", "does not exist"),
