@@ -146,13 +146,21 @@ class Client:
         return outcome
 
     async def cancel_all(self, market: str | int | None = None) -> Outcome:
-        """Take all orders of the account off one market's book, or off every book."""
+        """Take all orders of the account off one market's book, or off every book.
+
+        The ledger bounds the work of one operation, so a large account takes several; the outcome is
+        the last one's.
+        """
         if market is None:
             order = ops.cancel_all(self.account)
         else:
             order = ops.cancel_all(self.account, (await self._market(market)).id)
-        _, outcome = await self._submit_one(order, "the cancel")
-        return outcome
+        while True:
+            try:
+                return (await self._submit_one(order, "the cancel"))[1]
+            except Rejected as rejected:
+                if rejected.code != Code.WORK_LIMIT:
+                    raise
 
     async def submit_orders(self, array: np.ndarray, detail: Detail = Detail.RESULTS) -> Outcome:
         """Have up to 4096 operations executed under one signature: `array` is (n,) `ORDER_OP`.

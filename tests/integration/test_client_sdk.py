@@ -107,6 +107,15 @@ async def test_an_array_of_orders_has_a_line_each_and_raises_for_none(tmp_path):
         assert summary.accepted == 1 and summary.results is None
 
 
+async def test_cancel_all_goes_on_until_nothing_is_left(tmp_path):
+    """More orders than the ledger lets one operation cancel."""
+    async with _market(tmp_path) as (_, _, trader):
+        many = [orders.new(0, 1, number, Side.SELL, 420, 1) for number in range(1, 2501)]
+        assert (await trader.submit_orders(orders_array(many), Detail.SUMMARY)).accepted == 2500
+        assert (await trader.cancel_all()).accepted == 1
+        assert await trader.orders() == []
+
+
 async def test_keys_can_be_granted_and_revoked_and_value_moved(tmp_path):
     async with _market(tmp_path) as (net, venue, trader):
         guest = signer("guest")
