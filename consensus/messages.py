@@ -275,6 +275,25 @@ Message: TypeAlias = (
     | FetchBlocks
 )
 
+# A view change and a new view grow with the network and its window: the node bounds those.
+_VOTE_BYTES_MAX = 512
+_CERTIFICATE_BYTES_MAX = 6 << 10  # of 64 votes, without the block
+_BLOCK_BYTES_MAX = 40 * BATCHES_PER_BLOCK_MAX
+_SIZES: dict[type, int] = {
+    PrePrepare: _BLOCK_BYTES_MAX,
+    Prepare: _VOTE_BYTES_MAX,
+    Commit: _VOTE_BYTES_MAX,
+    CommitCert: _BLOCK_BYTES_MAX + _CERTIFICATE_BYTES_MAX,
+    Attest: _VOTE_BYTES_MAX,
+    CheckpointCert: _CERTIFICATE_BYTES_MAX,
+    Complain: _VOTE_BYTES_MAX,
+    Status: _CERTIFICATE_BYTES_MAX,
+    FetchBatches: 40 * FETCH_MAX,
+    BatchPayload: (1 << 20) + 16,
+    FetchBlocks: _VOTE_BYTES_MAX,
+    PreparedCert: _BLOCK_BYTES_MAX + _CERTIFICATE_BYTES_MAX,
+}
+
 # The order is the wire tag: append only.
 CODEC = Codec(
     PrePrepare,
@@ -291,6 +310,7 @@ CODEC = Codec(
     BatchPayload,
     FetchBlocks,
     PreparedCert,
+    sizes=_SIZES,
 )
 
 GENESIS_ROOT = ZERO_DIGEST

@@ -139,6 +139,11 @@ class Network:
         return Genesis(self.chain_id, self.admin_keys, engine_genesis.Capacity(**vars(self.capacity)))
 
     @cached_property
+    def frame_bytes_max(self) -> int:
+        """The longest message between validators: a new view, or a micro-batch."""
+        return max(new_view_bytes_max(self.replicas, self.rules.window), 2 << 20)
+
+    @cached_property
     def replicas(self) -> ReplicaSet:
         """The validators' keys as the protocol sees them."""
         return ReplicaSet(self.chain_id, EPOCH, tuple(item.consensus_key for item in self.validators))

@@ -19,7 +19,7 @@ import trio
 
 from consensus.primitives.errors import ProtocolError
 from node.config import Home, PeerSettings
-from node.network import FRAME_BYTES_MAX, Address, Network
+from node.network import Address, Network
 from node.telemetry import Log, Metrics
 from node.tls import peer_context, peer_id
 from node.wire import FrameReader, frame
@@ -188,7 +188,7 @@ class Transport:
         previous = self._links.get(peer)
         if previous is not None:  # the old connection is half-open, or the peer restarted
             previous.close()
-        link = _Link(tls, self._outboxes[peer])
+        link = _Link(tls, self._outboxes[peer], self._network.frame_bytes_max)
         self._links[peer] = link
         self._metrics.peers.set(len(self._links))
         self._log.info("peer connected", peer=peer)
@@ -252,6 +252,7 @@ class _Link:
 
     tls: "trio.SSLStream[trio.SocketStream]"
     outbox: _Outbox
+    frame_bytes_max: int
 
     def __post_init__(self) -> None:
         self._scope = trio.CancelScope()
@@ -279,7 +280,7 @@ class _Link:
             raise errors[0]
 
     async def _read(self, deliver: Callable[[list[bytes]], Awaitable[None]], metrics: Metrics) -> None:
-        reader = FrameReader(FRAME_BYTES_MAX)
+        reader = FrameReader(self.frame_bytes_max)
         received_bytes = metrics.peer_bytes.labels("received")
         received = metrics.peer_messages.labels("received")
         while True:

@@ -3,9 +3,13 @@
 A message is a msgpack array `[tag, field, …]`; a nested dataclass is an array of its fields.
 Decoding checks every type and bound, then encodes again and compares: a value has one spelling,
 so a digest over the encoding is a digest over the value.
+
+What is not a message must cost next to nothing, however long it is: a byte of msgpack can become a list
+of sixty. So the first two bytes, the type and how long it may be, are looked at before anything else;
+and a long message is read item by item as its type says, up to the first that does not fit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -17,21 +21,37 @@ from consensus.primitives.errors import ProtocolError
 INT_MAX = 2**63 - 1
 BYTES_MAX = 1 << 26  # the longest byte string in any message
 ITEMS_MAX = 1 << 17  # the longest tuple in any message
+SMALL_BYTES = 4096  # up to this size a message is unpacked at once, which is faster
+ITEM_BYTES_MIN = 8  # a long message has fewer items than its bytes divided by this
+_FIXARRAY, _FIXINT_MAX, _NIL = 0x90, 0x7F, 0xC0  # msgpack
+_LIMITS = {
+    "raw": False,
+    "strict_map_key": True,
+    "max_map_len": 0,
+    "max_ext_len": 0,
+    "max_bin_len": BYTES_MAX,
+    "max_str_len": 4096,
+}
 
 T = TypeVar("T")
 _Convert = Callable[[Any], Any]
+_Pull = Callable[["_Source"], Any]
 
 
 class Codec:
     """Encodes and decodes the registered dataclasses. Fields: int, bool, bytes, str, tuple[X, ...],
-    X | None, and other frozen dataclasses."""
+    X | None, and other frozen dataclasses. `sizes` holds the longest encoding of types that have one."""
 
-    def __init__(self, *types: type) -> None:
+    def __init__(self, *types: type, sizes: Mapping[type, int] | None = None) -> None:
+        self._sizes = sizes or {}
         self._tags = {cls: tag for tag, cls in enumerate(types)}
         self._types = list(types)
+        self._counts = {cls: len(fields(cls)) for cls in types}
         self._readers: dict[type, _Convert] = {}
+        self._pulls: dict[type, _Pull] = {}
         for cls in types:
             self._reader(cls)
+            self._puller(cls)
 
     def encode(self, message: object) -> bytes:
         """Canonical bytes of a registered message."""
@@ -41,26 +61,31 @@ class Codec:
         """Return the message in `data`; raise `ProtocolError` if it is not exactly one canonical message."""
         if len(data) > size_max:
             raise ProtocolError(f"message of {len(data)} bytes; at most {size_max} are allowed")
+        cls = self._type_of(data)
+        limit = self._sizes.get(cls, BYTES_MAX)
+        if len(data) > limit:
+            raise ProtocolError(f"{cls.__name__} of {len(data)} bytes; at most {limit} are allowed")
         try:
-            raw = msgpack.unpackb(
-                data,
-                raw=False,
-                use_list=True,
-                strict_map_key=True,
-                max_map_len=0,
-                max_ext_len=0,
-                max_array_len=ITEMS_MAX,
-                max_bin_len=BYTES_MAX,
-                max_str_len=4096,
-            )
+            if len(data) <= SMALL_BYTES:
+                raw = msgpack.unpackb(data, use_list=True, max_array_len=ITEMS_MAX, **_LIMITS)
+                message = self._reader(cls)(raw[1:])
+            else:
+                message = _Source(data).pull_message(self._puller(cls))
         except (ValueError, msgpack.UnpackException, RecursionError) as error:
             raise ProtocolError(f"not msgpack: {error}") from error
-        if type(raw) is not list or not raw or type(raw[0]) is not int or not 0 <= raw[0] < len(self._types):
-            raise ProtocolError("message has no known tag")
-        message = self._reader(self._types[raw[0]])(raw[1:])
         if self.encode(message) != data:
             raise ProtocolError("message is not in canonical form")
         return message
+
+    def _type_of(self, data: bytes) -> type:
+        """The type of a message, from its first two bytes."""
+        if len(data) < 2 or data[0] & 0xF0 != _FIXARRAY or data[1] >= len(self._types):
+            raise ProtocolError("message has no known tag")
+        cls = self._types[data[1]]
+        count = self._counts[cls]
+        if data[0] != _FIXARRAY + 1 + count:
+            raise ProtocolError(f"{cls.__name__} is not an array of {count} fields")
+        return cls
 
     def to_fields(self, message: object) -> list[Any]:
         """The plain fields of a registered dataclass, for a format that names the type elsewhere."""
@@ -89,6 +114,59 @@ class Codec:
         if is_dataclass(hint):
             return self._reader(hint)  # type: ignore[arg-type]  # a dataclass *type*: hints hold no instances
         raise TypeError(f"codec cannot carry a field of type {hint!r}")
+
+    def _puller(self, cls: type) -> _Pull:
+        """Like `_reader`, for fields that are still to be read."""
+        if cls not in self._pulls:
+            hints = get_type_hints(cls)
+            self._pulls[cls] = _fields_puller(cls, [self._pull(hints[f.name]) for f in fields(cls)])
+        return self._pulls[cls]
+
+    def _pull(self, hint: Any) -> _Pull:
+        """Like `_converter`, for an item that is still to be read."""
+        if hint in _SCALARS:
+            convert = _SCALARS[hint]
+            return lambda source: convert(source.unpack())
+        origin, args = get_origin(hint), get_args(hint)
+        if origin is tuple:
+            return _tuple_puller(self._pull(args[0]))
+        if origin in (Union, UnionType):
+            inner = self._pull(args[0] if args[1] is NoneType else args[1])
+            return lambda source: source.unpack() if source.is_at_none() else inner(source)
+        return _record_puller(hint, self._puller(hint))
+
+
+class _Source:
+    """A long message that is read item by item; lists are only read where one is expected."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._left = len(data) // ITEM_BYTES_MIN
+        self._unpacker = msgpack.Unpacker(max_buffer_size=len(data), max_array_len=0, **_LIMITS)
+        self._unpacker.feed(data)
+        self.unpack: Callable[[], Any] = self._unpacker.unpack
+
+    def pull_message(self, pull: _Pull) -> Any:
+        """The one message in the data; `pull` reads its fields, and its tag is known."""
+        self.read_count()
+        self.unpack()
+        message = pull(self)
+        if self._unpacker.tell() != len(self._data):
+            raise ProtocolError("not msgpack: bytes behind the message")
+        return message
+
+    def read_count(self) -> int:
+        """How many items the list that starts here has."""
+        count: int = self._unpacker.read_array_header()
+        self._left -= count
+        if count > ITEMS_MAX or self._left < 0:
+            raise ProtocolError(f"a message of {len(self._data)} bytes has too many items")
+        return count
+
+    def is_at_none(self) -> bool:
+        """Whether the next item is nil."""
+        place = self._unpacker.tell()
+        return place < len(self._data) and self._data[place] == _NIL
 
 
 def _flatten(value: Any) -> list[Any]:
@@ -123,6 +201,32 @@ def _tuple_reader(convert: _Convert) -> _Convert:
         return tuple(convert(item) for item in raw)
 
     return read
+
+
+def _fields_puller(cls: type, pulls: list[_Pull]) -> _Pull:
+    def pull(source: _Source) -> Any:
+        values = [pull_field(source) for pull_field in pulls]
+        try:
+            return cls(*values)
+        except ValueError as error:
+            raise ProtocolError(f"{cls.__name__}: {error}") from error
+
+    return pull
+
+
+def _record_puller(cls: type, pull_fields: _Pull) -> _Pull:
+    count = len(fields(cls))
+
+    def pull(source: _Source) -> Any:
+        if source.read_count() != count:
+            raise ProtocolError(f"{cls.__name__} is not an array of {count} fields")
+        return pull_fields(source)
+
+    return pull
+
+
+def _tuple_puller(pull_item: _Pull) -> _Pull:
+    return lambda source: tuple([pull_item(source) for _ in range(source.read_count())])
 
 
 def _exactly(kind: type) -> _Convert:

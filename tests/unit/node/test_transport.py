@@ -14,7 +14,7 @@ import trio
 from consensus.primitives.errors import ProtocolError
 from node.config import PeerSettings
 from node.keys import write_tls_identity
-from node.network import FRAME_BYTES_MAX, Address, Network
+from node.network import Address, Network
 from node.setup import NetworkHomes, create_network, with_addresses
 from node.telemetry import Log, Metrics
 from node.tls import client_context, peer_context
@@ -272,7 +272,7 @@ async def test_a_frame_announced_too_long_closes_the_link_before_it_is_read(home
     async with _links(homes) as links:
         second = await links.start(1)
         third = await links.start(2)
-        oversized = (FRAME_BYTES_MAX + 1).to_bytes(4, "little")
+        oversized = (links.network.frame_bytes_max + 1).to_bytes(4, "little")
         await _greet(homes, second, links.network, _hello(links.network) + oversized)
         assert second.faults("bad_frame") == 1
         await _healthy_link_is_untouched(second, third)

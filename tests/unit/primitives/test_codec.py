@@ -1,5 +1,7 @@
 """One value, one spelling: what the codec accepts, it would have written itself."""
 
+import dataclasses
+import tracemalloc
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -8,9 +10,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus.messages import CODEC, BatchPayload, Block, Commit, FetchBlocks, PrePrepare, Status
-from consensus.primitives.codec import INT_MAX, Codec
+from consensus.messages import (
+    BATCHES_PER_BLOCK_MAX,
+    CODEC,
+    FETCH_MAX,
+    Attest,
+    BatchPayload,
+    Block,
+    CheckpointCert,
+    Commit,
+    CommitCert,
+    Complain,
+    FetchBatches,
+    FetchBlocks,
+    NewView,
+    PreparedCert,
+    PrePrepare,
+    Status,
+    ViewChange,
+    Vote,
+)
+from consensus.primitives.codec import INT_MAX, SMALL_BYTES, Codec
 from consensus.primitives.errors import ProtocolError
+from consensus.quorum import REPLICAS_MAX
 
 digests = st.binary(min_size=32, max_size=32)
 counts = st.integers(0, INT_MAX)
@@ -53,8 +75,8 @@ def _spell(tag: int, *values: object) -> bytes:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"", "not msgpack"),
-        (b"\xc1", "not msgpack"),
+        (b"", "no known tag"),
+        (b"\xc1", "no known tag"),
         (_spell(99), "no known tag"),
         (_spell(True), "no known tag"),
         (_spell(2, 0, 0, b"d" * 32, 0), "array of 5 fields"),
@@ -64,6 +86,14 @@ def _spell(tag: int, *values: object) -> bytes:
         (_spell(2, True, 0, b"d" * 32, 0, b""), "integer"),
         (_spell(2, 0.0, 0, b"d" * 32, 0, b""), "integer"),
         (_spell(11, b"payload") + b"\x00", "not msgpack"),
+        (_spell(11, bytes(5000)) + b"\x00", "behind the message"),
+        (_spell(11, bytes(5000))[:-1], "not msgpack"),
+        (_spell(11, [bytes(5000)]), "not msgpack"),
+        (_spell(0, 0, [1, 1, bytes(5000)], b""), "not msgpack"),
+        (_spell(0, 0, [1, 1, [[b"d" * 32]] * 200], b""), "not msgpack"),
+        (_spell(0, 0, [1, [b"d" * 32] * 200], b""), "array of 3 fields"),
+        (_spell(0, -1, [1, 1, [b"%032d" % number for number in range(200)]], b""), "integer"),
+        (_spell(7, 1, None, [], [], 0, bytes(5000), 0), "array of 6 fields"),
         # 0 spelled as a two-byte integer
         (_spell(2, 0, 0, b"d" * 32, 0, b"").replace(b"\x02\x00\x00", b"\x02\xcc\x00\x00"), "canonical"),
     ],
@@ -107,3 +137,66 @@ def test_plain_fields_make_an_equal_message_and_wrong_ones_are_refused():
     assert CODEC.from_fields(FetchBlocks, [3, 7]) == message
     with pytest.raises(ProtocolError, match="array of 2 fields"):
         CODEC.from_fields(FetchBlocks, [3])
+
+
+def _certificate(number: int) -> PreparedCert:
+    block = Block(number, 5, tuple(bytes([number, item]) * 16 for item in range(100)))
+    return PreparedCert(PrePrepare(1, block, b"s" * 64), (Vote(1, b"s" * 64), Vote(2, b"s" * 64)))
+
+
+@pytest.mark.parametrize("stable", [None, CheckpointCert(32, *[b"d" * 32] * 3, (Vote(1, b"s" * 64),) * 3)])
+def test_a_long_message_survives_a_round_trip(stable: CheckpointCert | None) -> None:
+    complaints = (Complain(1, 1, b"s" * 64),)
+    change = ViewChange(2, stable, tuple(map(_certificate, range(9))), complaints, 1, b"s" * 64)
+    message = NewView(2, (change,) * 3, tuple(item.proposal for item in change.prepared), 0, b"s" * 64)
+    for long in (change, message, BatchPayload(bytes(1 << 20))):
+        data = CODEC.encode(long)
+        assert len(data) > SMALL_BYTES
+        assert CODEC.decode(data) == long
+        for cut in (1, 1000, len(data) // 2, len(data) - 1):
+            with pytest.raises(ProtocolError):
+                CODEC.decode(data[:cut])
+
+
+@pytest.mark.parametrize("tag", range(15))
+@pytest.mark.parametrize("item", [b"\x90", b"\x91\x90", b"\xc4\x00", b"\x92\x00\xc4\x00"])
+@pytest.mark.parametrize("before", [b"", b"\x01", b"\x01\xc0"])
+def test_what_is_no_message_costs_no_more_than_its_bytes(tag: int, item: bytes, before: bytes) -> None:
+    """Unpacked before it is looked at, each list of one byte would take sixty and more."""
+    size = 1 << 20
+    body = before + b"\xdd" + (size // len(item)).to_bytes(4, "big") + item * (size // len(item))
+    fields = len(dataclasses.fields(CODEC._types[tag])) if tag < len(CODEC._types) else 1
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProtocolError):
+            CODEC.decode(bytes([0x91 + fields, tag]) + body)
+        assert tracemalloc.get_traced_memory()[1] < 4 * size
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_message_longer_than_any_of_its_type_is_refused_unread() -> None:
+    vote = CODEC.encode(Commit(1, 1, bytes(32), 0, bytes(2000)))
+    with pytest.raises(ProtocolError, match=r"Commit of .* bytes; at most 512 are allowed"):
+        CODEC.decode(vote)
+
+
+def test_the_longest_message_of_each_type_is_allowed() -> None:
+    far, root, signature = 1 << 62, bytes(32), bytes(64)
+    votes = tuple(Vote(replica, signature) for replica in range(REPLICAS_MAX))
+    names = tuple(number.to_bytes(32, "big") for number in range(FETCH_MAX))
+    block = Block(far, far, names[:BATCHES_PER_BLOCK_MAX])
+    proposal = PrePrepare(far, block, signature)
+    stable = CheckpointCert(far, root, root, root, votes)
+    for message in (
+        proposal,
+        Commit(far, far, root, 63, signature),
+        CommitCert(far, block, votes),
+        Attest(far, root, root, root, 63, signature),
+        stable,
+        Status(far, True, far, stable, True),
+        FetchBatches(names),
+        BatchPayload(bytes(1 << 20)),
+        PreparedCert(proposal, votes),
+    ):
+        assert CODEC.decode(CODEC.encode(message)) == message
