@@ -23,9 +23,11 @@ Asks every node of a network where it stands and prints a table, or JSON. FILE i
 network.toml; by default that of the local network which `kontor testnet up` runs. Nothing secret is
 needed. Exit status 0: all nodes answered and none has halted; 1: some did not.
 """
-EXPLANATION = (
-    "proven: up to here f+1 nodes attest one result; roots: first 8 digits, state root at a checkpoint"
-)
+EXPLANATION = """\
+proven: up to here f+1 nodes attest one result
+orders, fills: since the node's process started
+roots: first 8 digits; the state root is that of a checkpoint"""
+WIDE = 200  # columns: a table wider than the terminal is printed whole rather than cut
 
 
 def register(subparsers: "Subparsers") -> None:
@@ -57,10 +59,13 @@ def show_status(args: argparse.Namespace) -> int:
     else:
         from rich.console import Console
 
-        Console().print(status_table(network.name, answers))
+        Console(width=WIDE).print(status_table(network.name, answers))
+        print(EXPLANATION)
         for node, answer in answers.items():
             if isinstance(answer, str):
                 print(f"node {node}: {answer}", file=sys.stderr)
+            elif answer.halted:
+                print(f"node {node} has halted: {answer.halted}", file=sys.stderr)
     return 0 if all(not isinstance(item, str) and not item.halted for item in answers.values()) else 1
 
 
@@ -103,22 +108,29 @@ def status_table(name: str, answers: "dict[int, StatusView | str]") -> "Table":
     from rich.table import Table
 
     numbers = ("node", "view", "height", "proven", "orders", "fills")
-    table = Table(title=f"network {name}", caption=EXPLANATION)
+    table = Table(
+        title=f"network {name}",
+        title_justify="left",
+        box=None,
+        header_style="bold",
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for column in numbers:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for column in ("journal", "state root", "votes"):
         table.add_column(column, no_wrap=True)
     for node, answer in answers.items():
         if isinstance(answer, str):
-            table.add_row(str(node), *[""] * 7, "[red]no answer[/red]")
+            table.add_row(str(node), *[""] * 7, "[red]silent[/red]")
             continue
         counts = (answer.view, answer.executed, answer.proven, answer.orders, answer.fills)
         table.add_row(
             str(node),
             *(f"{count:,}" for count in counts),
-            answer.journal_root.hex()[:8],
-            f"{answer.state_root.hex()[:8]} @ {answer.state_root_height:,}",
-            f"[red]halted: {answer.halted}[/red]" if answer.halted else "[green]yes[/green]",
+            answer.journal_root.hex()[:8] or "–",
+            f"{answer.state_root.hex()[:8]} @ {answer.state_root_height:,}" if answer.state_root else "–",
+            "[red]halted[/red]" if answer.halted else "[green]yes[/green]",
         )
     return table
 
