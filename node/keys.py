@@ -24,6 +24,7 @@ SEED_SIZE = 32
 # its use is a new network file, and no link may die on a date nobody remembers.
 _NO_EXPIRY = datetime.datetime(9999, 12, 31, 23, 59, 59)
 _NOT_BEFORE = datetime.datetime(2020, 1, 1)
+_LOST = "restore it from a backup; without one this node is a new validator: `kontor init --home NEWDIR`"
 
 
 def new_seed() -> bytes:
@@ -77,7 +78,7 @@ def load_certificate(path: Path) -> bytes:
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
     except FileNotFoundError as error:
-        raise ConfigError(f"{path} does not exist: run `kontor init`, or restore it from a backup") from error
+        raise ConfigError(f"{path} does not exist: {_LOST}") from error
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{path} is not a readable PEM certificate ({error}): restore it from a backup"
@@ -90,7 +91,7 @@ def check_secret(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
-        raise ConfigError(f"{path} does not exist: run `kontor init`, or restore it from a backup") from error
+        raise ConfigError(f"{path} does not exist: {_LOST}") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}): run as its owner") from error
     if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
