@@ -9,6 +9,7 @@ sign conflicting votes.
 import datetime
 import os
 import stat
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
@@ -49,8 +50,22 @@ def load_signer(path: Path) -> Ed25519Signer:
     return Ed25519Signer(seed)
 
 
-def write_tls_identity(key_path: Path, certificate_path: Path, name: str) -> bytes:
-    """Make a TLS key and its self-signed certificate for `name`; return the certificate as DER."""
+@dataclass(frozen=True)
+class TlsIdentity:
+    """A TLS key and its self-signed certificate, not on disk yet. The key is secret."""
+
+    key_pem: bytes = field(repr=False)
+    certificate_pem: bytes
+    certificate: bytes  # DER
+
+    def write(self, key_path: Path, certificate_path: Path) -> None:
+        """Write both. Refuses to overwrite."""
+        _write_new(key_path, self.key_pem, 0o600)
+        _write_new(certificate_path, self.certificate_pem, 0o644)
+
+
+def new_tls_identity(name: str) -> TlsIdentity:
+    """Make a TLS key and its self-signed certificate for `name`."""
     key = Ed25519PrivateKey.generate()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     certificate = (
@@ -68,9 +83,18 @@ def write_tls_identity(key_path: Path, certificate_path: Path, name: str) -> byt
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _write_new(key_path, pem, 0o600)
-    _write_new(certificate_path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
-    return certificate.public_bytes(serialization.Encoding.DER)
+    return TlsIdentity(
+        pem,
+        certificate.public_bytes(serialization.Encoding.PEM),
+        certificate.public_bytes(serialization.Encoding.DER),
+    )
+
+
+def write_tls_identity(key_path: Path, certificate_path: Path, name: str) -> bytes:
+    """Make a TLS identity for `name` and write it; return the certificate as DER."""
+    identity = new_tls_identity(name)
+    identity.write(key_path, certificate_path)
+    return identity.certificate
 
 
 def load_certificate(path: Path) -> bytes:

@@ -1,14 +1,42 @@
 """Make the directories of a whole network, or the keys of one node, on one machine."""
 
+import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from consensus.primitives.crypto import Ed25519Signer
 from consensus.primitives.errors import ConfigError
 from node.config import Config, Home, NodeSettings, TelemetrySettings, write_config
-from node.keys import load_certificate, load_signer, new_seed, write_seed, write_tls_identity
+from node.keys import TlsIdentity, load_certificate, load_signer, new_seed, new_tls_identity, write_seed
 from node.network import Address, Capacity, Network, Rules, Validator, load_network, render_network
+
+
+@dataclass(frozen=True)
+class NodeKeys:
+    """One node's secrets, not on disk yet."""
+
+    node_id: int
+    seed: bytes = field(repr=False)
+    tls: TlsIdentity
+
+    def validator(self, peer: Address, client: Address) -> Validator:
+        """The node's public entry for the network file."""
+        return Validator(
+            self.node_id, Ed25519Signer(self.seed).public_key, self.tls.certificate, peer, client
+        )
+
+    def write(self, home: Home) -> None:
+        """Write them into `home`. Refuses to overwrite."""
+        write_seed(home.consensus_seed, self.seed)
+        self.tls.write(home.tls_key, home.tls_certificate)
+
+
+def new_node_keys(node_id: int) -> NodeKeys:
+    """Fresh keys; nothing is written."""
+    return NodeKeys(node_id, new_seed(), new_tls_identity(f"node{node_id}.kontor"))
 
 
 @dataclass(frozen=True)
@@ -51,20 +79,43 @@ def create_network(
         raise ConfigError(f"{len(hosts)} hosts were given for {n} nodes: give one, or one for each node")
     homes = network_homes(out, n)
     pairs = ports or [(peer_port + index, client_port + index) for index in range(n)]
-    validators = [
-        create_node_keys(home, index, Address(hosts[index], peer), Address(hosts[index], client))
-        for index, (home, (peer, client)) in enumerate(zip(homes.nodes, pairs, strict=True))
+    addresses = [
+        (Address(own, peer), Address(own, client)) for own, (peer, client) in zip(hosts, pairs, strict=True)
     ]
-    write_seed(homes.admin_seed, new_seed())
-    admin = load_signer(homes.admin_seed).public_key
-    network = Network(name, tuple(validators), (admin,), rules or Rules(), capacity or Capacity())
+    # Everything that can be refused is refused before the first write: a second try finds nothing there.
+    metrics = (
+        [Address("127.0.0.1", metrics_port + index) for index in range(n)] if metrics_port is not None else []
+    )
+    _check_addresses([*itertools.chain(*addresses), *metrics])
+    admin_seed, keys = new_seed(), [new_node_keys(index) for index in range(n)]
+    admin = Ed25519Signer(admin_seed).public_key
+    validators = tuple(own.validator(*pair) for own, pair in zip(keys, addresses, strict=True))
+    network = Network(name, validators, (admin,), rules or Rules(), capacity or Capacity())
+    listens = [str(address) for address in metrics] or [""] * n
+    configs = [
+        adjust(Config(node=NodeSettings(id=index), telemetry=TelemetrySettings(metrics_listen=listen)))
+        for index, listen in enumerate(listens)
+    ]
+    for home, own in zip(homes.nodes, keys, strict=True):
+        own.write(home)
+    write_seed(homes.admin_seed, admin_seed)
     for path in (homes.network_file, *[home.network for home in homes.nodes]):
         write_network(path, network)
-    for index, home in enumerate(homes.nodes):
-        metrics = f"127.0.0.1:{metrics_port + index}" if metrics_port is not None else ""
-        config = Config(node=NodeSettings(id=index), telemetry=TelemetrySettings(metrics_listen=metrics))
-        write_config(home.config, adjust(config))
+    for home, config in zip(homes.nodes, configs, strict=True):
+        write_config(home.config, config)
     return homes
+
+
+def _check_addresses(addresses: list[Address]) -> None:
+    """Raise `ConfigError` unless all are possible and no two are the same."""
+    for address in addresses:
+        if not 1 <= address.port <= 65535:
+            raise ConfigError(f"a node would listen on {address}; a port lies between 1 and 65535")
+    for address, count in Counter(addresses).items():
+        if count > 1:
+            raise ConfigError(
+                f"{address} would be listened on {count} times: choose ports further apart, or other hosts"
+            )
 
 
 def network_homes(root: Path, n: int) -> NetworkHomes:
@@ -81,9 +132,9 @@ def find_network(root: Path) -> NetworkHomes:
 
 def create_node_keys(home: Home, node_id: int, peer: Address, client: Address) -> Validator:
     """Make one node's keys; return its public entry for the network file."""
-    write_seed(home.consensus_seed, new_seed())
-    certificate = write_tls_identity(home.tls_key, home.tls_certificate, f"node{node_id}.kontor")
-    return Validator(node_id, load_signer(home.consensus_seed).public_key, certificate, peer, client)
+    keys = new_node_keys(node_id)
+    keys.write(home)
+    return keys.validator(peer, client)
 
 
 def write_network(path: Path, network: Network) -> None:

@@ -79,3 +79,25 @@ def test_a_renewed_certificate_that_is_not_in_the_network_file_is_refused(tmp_pa
     write_tls_identity(home.tls_key, home.tls_certificate, "new")
     with pytest.raises(ConfigError, match="not the certificate of validator 0"):
         check_node_identity(home, homes.network, 0)
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"peer_port": 99999}, "between 1 and 65535"),
+        ({"peer_port": 65533}, "between 1 and 65535"),
+        ({"peer_port": 7000, "client_port": 7002}, "127.0.0.1:7002 would be listened on 2 times"),
+        ({"client_port": 7199}, "127.0.0.1:7200 would be listened on 2 times"),
+        ({"name": "No Name"}, "'name'"),
+    ],
+)
+def test_a_network_that_is_refused_leaves_nothing_behind(tmp_path: Path, choices: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        create_network(tmp_path / "net", 4, **choices)
+    assert not (tmp_path / "net").exists()
+    create_network(tmp_path / "net", 4)
+
+
+def test_hosts_of_their_own_may_use_the_same_ports(tmp_path: Path) -> None:
+    hosts = ["10.0.0.1", "10.0.0.2"]
+    create_network(tmp_path / "net", 2, host=hosts, ports=[(7000, 7001)] * 2, metrics_port=None)
