@@ -99,6 +99,27 @@ def test_a_copied_checkout_is_installed_anew(checkout, tmp_path_factory):
     assert installs(other) + installs(checkout) > 1
 
 
+@pytest.mark.parametrize("code", ["EACCES", "EROFS"])
+@pytest.mark.parametrize("call", ["os.makedirs", "builtins.open"])
+def test_a_checkout_that_cannot_be_written_is_to_be_copied(checkout, call, code):
+    script = (
+        "import builtins, errno, os, runpy, sys; sys.argv = ['kontor']; real = builtins.open\n"
+        "def refuse(path, *rest, **named):\n"
+        "    if '.kontor' not in str(path): return real(path, *rest, **named)\n"
+        f"    raise OSError(errno.{code}, 'no', str(path))\n"
+        f"{call} = refuse; runpy.run_path('kontor', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=checkout, capture_output=True, text=True)
+    wanted = f"kontor: {checkout} cannot be written: copy or clone it to a folder of your own\n"
+    assert (done.returncode, done.stderr) == (1, wanted)
+
+
+def test_a_file_in_the_way_is_named(checkout):
+    (checkout / ".kontor").write_text("")
+    code, _, err = run(checkout)
+    assert code == 1 and err == f"kontor: {checkout / '.kontor'}: File exists\n"
+
+
 def test_an_old_python_is_told_what_to_install(checkout):
     script = (
         "import sys; sys.version_info = (3, 9, 1, 'final', 0); sys.argv = ['kontor'];"
