@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from consensus.primitives.crypto import digest
-from consensus.primitives.errors import InputError
+from consensus.primitives.errors import ConfigError, InputError
 from engine.records import AMOUNT_MAX, ORDER_OP
 
 MAGIC = b"KONTORF1"
@@ -111,7 +111,7 @@ def check_flow(flow: Flow) -> None:
 
 
 def write_flow(path: Path, flow: Flow) -> None:
-    """Write `flow` to `path`, whole or not at all."""
+    """Write `flow` to `path`, whole or not at all. Raises `ConfigError` where that cannot be."""
     content = flow.ops.tobytes() + flow.fences.tobytes() + flow.funding.tobytes()
     header = {
         "name": flow.name,
@@ -127,8 +127,13 @@ def write_flow(path: Path, flow: Flow) -> None:
     }
     text = json.dumps(header, sort_keys=True).encode()
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(MAGIC + len(text).to_bytes(4, "little") + text + zlib.compress(content, 6))
-    partial.replace(path)
+    try:
+        partial.write_bytes(MAGIC + len(text).to_bytes(4, "little") + text + zlib.compress(content, 6))
+        partial.replace(path)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} cannot be written: there is no folder {path.parent}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def read_flow(path: Path) -> Flow:

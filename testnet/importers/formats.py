@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from consensus.primitives.errors import InputError
+from engine.records import Op
 from testnet.flows import Flow
 from testnet.importers import binance, bitstamp, itch, messages
-from testnet.importers.base import Step, World, build_flow
+from testnet.importers.base import BAD_RECORDING, Step, World, build_flow
 
 ACCOUNTS = 64
 
@@ -30,4 +32,6 @@ FORMATS = {
 def import_flow(format_name: str, path: Path, trades: Path | None = None, accounts: int = ACCOUNTS) -> Flow:
     """Turn the recording at `path` (gzip or plain) into a flow of `accounts` accounts."""
     world, steps = FORMATS[format_name].read(path, trades)
+    if not any(step.op == Op.NEW for step in steps):
+        raise InputError(BAD_RECORDING, f"{path} holds no orders")
     return build_flow(world, steps, accounts)

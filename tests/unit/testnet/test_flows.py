@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from consensus.primitives.errors import InputError
+from consensus.primitives.errors import ConfigError, InputError
 from engine.records import ORDER_OP
 from testnet.flows import MAGIC, Flow, FlowAsset, FlowMarket, read_flow, segments, write_flow
 
@@ -38,6 +38,13 @@ def test_a_flow_is_read_back_as_it_was_written(tmp_path):
         flow.markets,
     )
     assert back.fills_expected == 2 and back.accounts == 2
+
+
+def test_a_flow_for_a_folder_that_is_not_there_names_the_folder(tmp_path):
+    path = tmp_path / "nope" / "a.flow"
+    with pytest.raises(ConfigError) as refusal:
+        write_flow(path, make_flow())
+    assert str(refusal.value) == f"{path} cannot be written: there is no folder {path.parent}"
 
 
 def test_segments_end_at_fences_and_at_the_limit():

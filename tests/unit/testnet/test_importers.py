@@ -199,3 +199,10 @@ def test_decimal_strings_become_whole_units_exactly():
     for text in ("1.5", "-1", "nan", "inf", "1e400", "", "x"):
         with pytest.raises(InputError):
             to_units(text, 0)
+
+
+@pytest.mark.parametrize("format_name", ["binance-l2", "itch50", "matching-messages"])
+def test_a_recording_without_orders_is_refused(tmp_path, format_name):
+    (tmp_path / "empty").write_bytes(b"")
+    with pytest.raises(InputError, match="empty holds no orders"):
+        import_flow(format_name, tmp_path / "empty")
