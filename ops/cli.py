@@ -6,11 +6,12 @@ each a function `register(subparsers)`.
 """
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points, version
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from consensus.primitives.errors import ConfigError, InputError, LedgerError
 from ops import checks, nodes, status
@@ -23,6 +24,16 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2  # the user must change something: argparse's own status for bad arguments
 EXIT_INTERRUPTED = 130
 
+REMEDIES = {
+    errno.EEXIST: "choose another path, or move what is there",
+    errno.ENOTDIR: "a file stands where a folder is needed; choose another path",
+    errno.EISDIR: "name a file, not a folder",
+    errno.EACCES: "run as its owner, or choose another path",
+    errno.EROFS: "choose a path that can be written",
+    errno.ENOSPC: "free some space",
+    errno.EADDRINUSE: "stop what uses the port, or choose another",
+}
+
 DESCRIPTION = """\
 Kontor is a Byzantine-fault-tolerant replicated exchange ledger. This command runs nodes, asks them
 how they are, and starts whole local networks.
@@ -32,6 +43,18 @@ how they are, and starts whole local networks.
   kontor init --home DIR …          a home for one node of a real network
   kontor start --home DIR           run it
 """
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser, as are those of its commands, that answers a missing command with its help."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with the usage, or the help if only the choice of a command is missing."""
+        commands = [item for item in self._actions if isinstance(item, argparse._SubParsersAction)]
+        if any(message.endswith(f"required: {item.metavar}") for item in commands):
+            self.print_help(sys.stderr)
+            self.exit(EXIT_USAGE)
+        super().error(message)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line, with the commands of installed plugins."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="kontor",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -81,8 +104,10 @@ def _explain(error: BaseException) -> int:
             # Whoever read our output left. With stdout pointing nowhere, the flush at exit stays quiet.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_FAILED
-        case LedgerError() | OSError():
+        case LedgerError():
             return _say(error, EXIT_FAILED)
+        case OSError():
+            return _say(_describe(error), EXIT_FAILED)
     raise error
 
 
@@ -97,7 +122,16 @@ def _first_error(group: BaseExceptionGroup) -> BaseException:
     return group
 
 
-def _say(error: BaseException, code: int) -> int:
+def _describe(error: OSError) -> str:
+    """What the system refused, on which path, and what helps where that is known."""
+    text = error.strerror or str(error) or type(error).__name__
+    if error.filename is not None:
+        text = f"{os.fsdecode(error.filename)}: {text}"
+    remedy = REMEDIES.get(error.errno or 0)
+    return f"{text}: {remedy}" if remedy else text
+
+
+def _say(error: BaseException | str, code: int) -> int:
     print(f"kontor: {error}", file=sys.stderr)
     return code
 

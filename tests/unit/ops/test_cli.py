@@ -76,7 +76,18 @@ def test_delegated_commands_show_their_own_help(command, capsys):
     [
         (ConfigError("'node.id' is 9: correct it"), 2, "kontor: 'node.id' is 9: correct it\n"),
         (StorageError("the disk is full"), 1, "kontor: the disk is full\n"),
-        (OSError(13, "Permission denied", "x"), 1, "kontor: [Errno 13] Permission denied: 'x'\n"),
+        (
+            OSError(13, "Permission denied", "x"),
+            1,
+            "kontor: x: Permission denied: run as its owner, or choose another path\n",
+        ),
+        (
+            OSError(17, "File exists", "/y"),
+            1,
+            "kontor: /y: File exists: choose another path, or move what is there\n",
+        ),
+        (OSError(5, "Input/output error", "z"), 1, "kontor: z: Input/output error\n"),
+        (OSError("all attempts failed"), 1, "kontor: all attempts failed\n"),
         (KeyboardInterrupt(), 130, ""),
         (
             BaseExceptionGroup("g", [ExceptionGroup("h", [LedgerError("deep inside")])]),
@@ -96,6 +107,14 @@ def test_bugs_are_not_hidden(monkeypatch):
         main_with(monkeypatch, raising(ZeroDivisionError()))
     with pytest.raises(ExceptionGroup):
         main_with(monkeypatch, raising(ExceptionGroup("g", [ZeroDivisionError()])))
+
+
+@pytest.mark.parametrize("words", ["", "testnet", "keys", "flow"])
+def test_a_missing_command_is_answered_with_the_help(capsys, words):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(words.split())
+    assert exit.value.code == 2
+    assert capsys.readouterr().err == COMMANDS[tuple(words.split())].format_help()
 
 
 def test_unknown_arguments_are_refused(monkeypatch, capsys):
