@@ -57,6 +57,7 @@ class Transport:
         self._network = network
         self._replica = replica
         self._settings = settings
+        self._queue_bytes = settings.queue_bytes + network.frame_bytes_max  # the longest message always fits
         self._deliver = deliver
         self._on_connect = on_connect
         self._metrics = metrics
@@ -82,7 +83,7 @@ class Transport:
         outbox.put(framed)
         if peer not in self._links:
             self._metrics.peer_drops.inc(outbox.trim(AWAY_BYTES_MAX))
-        elif outbox.size > self._settings.queue_bytes:
+        elif outbox.size > self._queue_bytes:
             self._fault("queue_full", peer, "the peer reads too slowly")
             self._links[peer].close()
 

@@ -290,7 +290,7 @@ async def test_a_peer_that_does_not_read_loses_its_link_and_its_queue_stays_boun
         await _until(lambda: 0 in second.transport.connected)
         while second.faults("queue_full") == 0:
             second.transport.send(0, frame(bytes(1 << 20)))
-            assert second.transport.queued_bytes(0) <= 6 << 20
+            assert second.transport.queued_bytes(0) <= (6 << 20) + links.network.frame_bytes_max
             await trio.lowlevel.checkpoint()
         await _until(lambda: 0 not in second.transport.connected)
         await _healthy_link_is_untouched(second, third)
@@ -303,3 +303,14 @@ async def test_a_frame_that_is_no_message_closes_the_link_of_its_sender_only(hom
         assert second.faults("bad_frame") == 1
         assert "not a message" in second.log.getvalue()
         await _healthy_link_is_untouched(second, third)
+
+
+async def test_the_longest_message_passes_the_smallest_queue(homes: NetworkHomes) -> None:
+    async with _links(homes) as links:
+        settings = replace(SETTINGS, queue_bytes=1 << 20)
+        second, third = await links.start(1, settings), await links.start(2)
+        await _until(lambda: 2 in second.transport.connected)
+        longest = bytes(links.network.frame_bytes_max)
+        second.transport.send(2, frame(longest))
+        assert await third.inbox.receive() == (1, longest)
+        assert second.faults("queue_full") == 0
