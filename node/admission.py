@@ -16,7 +16,7 @@ from typing import Protocol
 import trio
 
 from consensus.primitives.crypto import Ed25519Verifier, Verifier
-from consensus.primitives.errors import InputError, ProtocolError
+from consensus.primitives.errors import InputError, LedgerError, ProtocolError
 from engine import commands
 from engine.accounts.envelopes import check_envelope
 from engine.batch import BATCH_BYTES_MAX, BATCH_ENVELOPES_MAX, HEAD_SIZE, encode_batch
@@ -25,6 +25,7 @@ from engine.layout import NONCE_WINDOW
 from engine.machine import Machine
 from engine.records import Code
 from node.config import AdmissionSettings
+from node.desk import to_refusal
 from node.limits import Buckets
 from node.services import ProvenBlock, Services, VerdictCache
 from node.signatures import check_signatures, count_operations
@@ -176,7 +177,11 @@ class Admission:
         # A client that heard nothing sends the same envelope again; it gets the receipt it missed.
         place = None
         if code in (Code.NONCE_USED, Code.NONCE_TOO_OLD):
-            place = await self._services.find_envelope(envelope.digest)
+            try:
+                place = await self._services.find_envelope(envelope.digest)
+            except (LedgerError, OSError) as error:
+                self._answers.refuse(envelope.digest, to_refusal(error))
+                return
         if place is None:
             self._refuse(envelope, code)
         else:

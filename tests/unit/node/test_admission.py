@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from consensus.primitives.crypto import Signer, digest
-from consensus.primitives.errors import InputError
+from consensus.primitives.errors import InputError, StorageError
 from engine.batch import decode_batch, encode_batch
 from engine.commands import Deposit, GrantKey, OpenAccount, RegisterAsset, encode
 from engine.envelope import HEADER_SIZE, Envelope, decode, encode_commands, encode_orders, orders_array
@@ -257,6 +257,18 @@ async def test_used_nonces_are_refused_but_a_repeated_envelope_finds_its_receipt
         door.submit(door.envelope(5000 - NONCE_WINDOW + 1))
         await door.node.wait_asked()
         assert door.ledger.machine.height == height + 1
+
+
+async def test_a_history_that_cannot_be_read_refuses_the_request_only(open_door, monkeypatch):
+    async with open_door() as door:
+
+        async def failing(_: bytes) -> None:
+            raise StorageError("disk")
+
+        door.submit(door.envelope(5000))
+        await door.node.wait_asked()
+        monkeypatch.setattr(door.node, "find_envelope", failing)
+        assert (await door.answer(door.envelope(5000, count=2))).code == "HALTED"
 
 
 async def test_commands_that_are_not_canonical_are_malformed(open_door):
