@@ -46,7 +46,7 @@ class TimerFired:
 
 @dataclass(frozen=True)
 class Executed:
-    """Block `seq` ran. `state_root` is empty unless seq is a checkpoint, and then its pages are durable."""
+    """Block `seq` ran. `state_root` is empty unless seq is a checkpoint; its state can be replayed from disk."""
 
     seq: int
     block_digest: bytes
