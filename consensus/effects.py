@@ -46,7 +46,7 @@ class TimerFired:
 
 @dataclass(frozen=True)
 class Executed:
-    """Block `seq` ran. `state_root` is empty unless seq is a checkpoint; its state can be replayed from disk."""
+    """Block `seq` ran. `state_root` is empty unless seq is a checkpoint, replayable from disk."""
 
     seq: int
     block_digest: bytes
