@@ -64,8 +64,8 @@ class Launcher:
             await self._spawn(node)
 
     async def wait_ready(self, nodes: Iterable[int] | None = None, seconds: float = START_SECONDS) -> None:
-        """Wait until these nodes (default: all that live) answer and see each other."""
-        wanted = sorted(self.living() if nodes is None else nodes)
+        """Wait until these nodes (default: all that were started) answer and see each other."""
+        wanted = sorted(self._processes if nodes is None else nodes)
         with trio.move_on_after(seconds):
             while True:
                 self.check_alive(wanted)

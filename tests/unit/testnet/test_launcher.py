@@ -55,6 +55,18 @@ def test_a_node_that_dies_at_start_is_reported_with_its_last_words(launcher):
     run(main)
 
 
+def test_a_node_that_died_before_anybody_waited_is_reported_too(launcher):
+    plays(launcher, "exit 3")
+
+    async def main() -> None:
+        await launcher.start(1)
+        await launcher._processes[1].wait()
+        with pytest.raises(NodeFailed, match="node 1 stopped with status 3"):
+            await launcher.wait_ready()
+
+    run(main)
+
+
 def test_waiting_ends_when_nodes_never_answer(launcher):
     async def main() -> None:
         await launcher.start(0)
