@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 from consensus.primitives.codec import Codec
-from consensus.primitives.crypto import DIGEST_SIZE, ZERO_DIGEST, digest
+from consensus.primitives.crypto import DIGEST_SIZE, digest
 
 BATCHES_PER_BLOCK_MAX = 256  # bounds a new view, which repeats the digests of a whole window
 FETCH_MAX = 1024
@@ -312,5 +312,3 @@ CODEC = Codec(
     PreparedCert,
     sizes=_SIZES,
 )
-
-GENESIS_ROOT = ZERO_DIGEST

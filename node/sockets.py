@@ -12,7 +12,7 @@ def keep_alive(stream: trio.SocketStream, seconds: int) -> None:
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     options = {
         "TCP_KEEPIDLE": max(1, seconds // 2),
-        "TCP_KEEPINTVL": max(1, seconds // (2 * PROBES)),
+        "TCP_KEEPINTVL": -(-seconds // (2 * PROBES)),
         "TCP_KEEPCNT": PROBES,
         "TCP_USER_TIMEOUT": seconds * 1000,
     }

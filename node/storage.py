@@ -20,7 +20,9 @@ class HomeLock:
     Two processes with one consensus key would sign different votes, so the second is refused.
     """
 
-    def __init__(self, data: Path) -> None:
+    def __init__(
+        self, data: Path, remedy: str = "stop that node first, or start with another --home"
+    ) -> None:
         data.mkdir(parents=True, exist_ok=True)
         self._path = data / "lock"
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -29,10 +31,7 @@ class HomeLock:
         except OSError as error:
             owner = os.read(self._file, 32).decode("ascii", "replace").strip()
             os.close(self._file)
-            raise StorageError(
-                f"{data} is in use by process {owner or 'unknown'}: stop that node first,"
-                " or start with another --home"
-            ) from error
+            raise StorageError(f"{data} is in use by process {owner or 'unknown'}: {remedy}") from error
         os.ftruncate(self._file, 0)
         os.write(self._file, f"{os.getpid()}\n".encode())
 

@@ -30,17 +30,8 @@ def ingress_context(home: Home) -> ssl.SSLContext:
 
 
 def client_context(certificate: bytes) -> ssl.SSLContext:
-    """Context for a client that accepts exactly one node's certificate (DER).
-
-    Pinning is by trust store here; compare `peer_certificate` too, as `check_pinned` does.
-    """
+    """Context for a client that trusts one node's certificate (DER) alone; the link compares it, too."""
     return _context(False, (certificate,))
-
-
-def check_pinned(tls: ssl.SSLObject | ssl.SSLSocket | None, certificate: bytes) -> None:
-    """Raise `ProtocolError` unless the other side showed exactly this certificate."""
-    if tls is None or tls.getpeercert(binary_form=True) != certificate:
-        raise ProtocolError("the node's certificate is not the one in the network file")
 
 
 def peer_id(certificate: bytes | None, network: Network) -> int:

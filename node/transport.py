@@ -8,7 +8,6 @@ closes that link, is counted, and touches no other.
 """
 
 import random
-import socket
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -20,6 +19,7 @@ import trio
 from consensus.primitives.errors import ProtocolError
 from node.config import Home, PeerSettings
 from node.network import Address, Network
+from node.sockets import keep_alive
 from node.telemetry import Log, Metrics
 from node.tls import peer_context, peer_id
 from node.wire import FrameReader, frame
@@ -30,7 +30,7 @@ WRITE_BYTES = 256 << 10  # frames are joined up to this size for one write
 AWAY_BYTES_MAX = 1 << 20  # newest frames kept for a peer that is not connected
 HANDSHAKES_MAX = 64  # accepted connections that have not said hello yet
 READ_BYTES = 64 << 10
-_KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
+KEEP_ALIVE_SECONDS = 10  # a vanished peer is noticed by then
 
 # What a broken, closed or garbled TLS stream raises.
 _LINK_ERRORS = (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError, OSError)
@@ -147,7 +147,7 @@ class Transport:
         """Handshake and hellos; returns who is there, or None after closing the connection."""
         try:
             with trio.fail_after(self._settings.handshake_seconds):
-                _keep_alive(stream)
+                keep_alive(stream, KEEP_ALIVE_SECONDS)
                 await tls.do_handshake()
                 peer = peer_id(tls.getpeercert(binary_form=True), self._network)
                 await tls.send_all(frame(self._hello()))
@@ -321,15 +321,6 @@ async def _read_exactly(tls: "trio.SSLStream[trio.SocketStream]", count: int) ->
             raise ProtocolError("the peer closed the connection before it said hello")
         data += chunk
     return data
-
-
-def _keep_alive(stream: trio.SocketStream) -> None:
-    """Notice a vanished peer within seconds, without messages of our own."""
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE.items():
-        option = getattr(socket, name, None)  # absent on some platforms
-        if option is not None:
-            stream.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _describe(error: Exception) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 from consensus.primitives.crypto import Signer
-from consensus.primitives.errors import ConfigError, StorageError
+from consensus.primitives.errors import ConfigError
 from node.client import Client, open_client
 from node.config import Config
 from node.keys import load_signer
@@ -82,21 +82,12 @@ async def run_session(homes: NetworkHomes, source: Source, report: Report) -> As
 @asynccontextmanager
 async def run_nodes(homes: NetworkHomes, report: Report) -> AsyncIterator[Launcher]:
     """Every node started and ready; stopped at the end. One launcher at a time may run a network."""
-    with _lock(homes.root):
+    with HomeLock(homes.root, "stop that network first, or use another --dir"):
         async with launch(homes) as launcher:
             report(f"starting {launcher.count} nodes of chain {launcher.network.chain_id.hex()[:16]}")
             await launcher.start()
             await launcher.wait_ready()
             yield launcher
-
-
-def _lock(root: Path) -> HomeLock:
-    try:
-        return HomeLock(root)
-    except StorageError as error:
-        raise StorageError(
-            f"{error}".split(":")[0] + ": stop that network first, or use another --dir"
-        ) from None
 
 
 def _for_load(config: Config) -> Config:

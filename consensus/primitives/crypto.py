@@ -4,7 +4,6 @@ Signers and verifiers are protocols, so that the simulator can swap in a cheap k
 node can swap in a verifier that remembers what its worker threads already checked.
 """
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from blake3 import blake3
@@ -74,8 +73,3 @@ class Ed25519Verifier:
             VerifyKey(public_key).verify(message, signature)
         except (BadSignatureError, ValueError, TypeError) as error:
             raise SignatureError(f"signature by {public_key.hex()[:16]} does not match") from error
-
-
-def merge_digests(domain: str, digests: Sequence[bytes]) -> bytes:
-    """Digest of an ordered list of 32-byte digests."""
-    return digest(domain, b"".join(digests))

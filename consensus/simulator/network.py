@@ -152,10 +152,6 @@ class Network:
             link_capacity=1 << 20,
         )
 
-    def is_cut(self, sender: int, to: int) -> bool:
-        """Whether the link loses everything now."""
-        return (sender, to) in self._cut
-
     def _note(self, what: str) -> None:
         name = f"network.{what}"
         self.counters[name] = self.counters.get(name, 0) + 1
