@@ -54,7 +54,7 @@ class CatchUp:
         pacemaker: Pacemaker,
         view_changes: ViewChanges,
     ) -> None:
-        self.peers = {peer: Peer() for peer in range(state.replicas.n) if peer != state.id}
+        self.peers = {peer: Peer() for peer in state.replicas.ids if peer != state.id}
         self._state = state
         self._batches = batches
         self._ordering = ordering

@@ -12,7 +12,6 @@ from consensus.messages import (
     BATCHES_PER_BLOCK_MAX,
     Attest,
     Block,
-    CheckpointCert,
     Commit,
     CommitCert,
     Complain,
@@ -22,11 +21,10 @@ from consensus.messages import (
     PreparedCert,
     PrePrepare,
     ViewChange,
-    Vote,
-    signing_digest,
 )
 from consensus.primitives.crypto import DIGEST_SIZE, Verifier
 from consensus.primitives.errors import ProtocolError, SignatureError
+from consensus.proofs import PARTS_MAX, CheckpointCert, Vote, signing_digest
 from consensus.quorum import ReplicaSet
 
 REMEMBERED_DIGESTS_MAX = 1024
@@ -55,9 +53,9 @@ def refuse_unless(condition: bool, code: str, message: str) -> None:
         raise Refused(code, message)
 
 
-def attest_kind(state_root: bytes) -> str:
-    """An attestation with a state root is PBFT's checkpoint, and signs another kind."""
-    return CHECKPOINT if state_root else ATTEST
+def attest_kind(state: object) -> str:
+    """An attestation with a state summary is PBFT's checkpoint, and signs another kind."""
+    return CHECKPOINT if state else ATTEST
 
 
 class Authority:
@@ -86,7 +84,7 @@ class Authority:
     def check(self, replica: int, kind: str, view: int, seq: int, body: bytes, signature: bytes) -> None:
         """Raise unless `replica` signed (kind, view, seq, body)."""
         keys = self.replicas.keys
-        if not 0 <= replica < len(keys):
+        if replica not in keys:
             raise Refused("unknown-replica", f"{replica} is not one of {len(keys)} validators")
         self._verifier.verify(keys[replica], self.message(kind, view, seq, body), signature)
 
@@ -121,11 +119,11 @@ def check_attest(authority: Authority, m: Attest) -> None:
     """Raise unless it is signed, and carries a state root exactly at checkpoints."""
     is_checkpoint = m.seq > 0 and m.seq % authority.checkpoint_interval == 0
     refuse_unless(
-        len(m.state_root) == (DIGEST_SIZE if is_checkpoint else 0),
-        "state-root",
-        f"attestation of block {m.seq} has a state root of {len(m.state_root)} bytes",
+        (m.state is not None) == is_checkpoint,
+        "state-summary",
+        f"attestation of block {m.seq} {'lacks' if is_checkpoint else 'has'} a state summary",
     )
-    authority.check(m.replica, attest_kind(m.state_root), 0, m.seq, m.result_digest, m.signature)
+    authority.check(m.replica, attest_kind(m.state), 0, m.seq, m.result_digest, m.signature)
 
 
 def check_complain(authority: Authority, m: Complain) -> None:
@@ -148,6 +146,7 @@ def check_prepared(authority: Authority, cert: PreparedCert) -> None:
         f"primary {primary} prepared",
     )
     needed = authority.replicas.quorum - 1
+    refuse_unless(not proposal.acks, "acks-kept", "a certificate keeps no acknowledgements")
     authority.check_votes(cert.prepares, needed, PREPARE, view, block.seq, block.digest)
     check_pre_prepare(authority, proposal)
 
@@ -162,11 +161,9 @@ def check_commit_cert(authority: Authority, cert: CommitCert) -> None:
 def check_checkpoint(authority: Authority, cert: CheckpointCert) -> None:
     """Raise unless q replicas attest one state root at a checkpoint."""
     refuse_unless(
-        cert.seq > 0
-        and cert.seq % authority.checkpoint_interval == 0
-        and len(cert.state_root) == DIGEST_SIZE,
+        cert.seq > 0 and cert.seq % authority.checkpoint_interval == 0,
         "checkpoint-place",
-        f"block {cert.seq} is no checkpoint, or it has no state root",
+        f"block {cert.seq} is no checkpoint",
     )
     authority.check_votes(cert.votes, authority.replicas.quorum, CHECKPOINT, 0, cert.seq, cert.result_digest)
 
@@ -230,9 +227,9 @@ def check_new_view(authority: Authority, m: NewView, known: Sequence[ViewChange]
         if not any(same_view_change(change, other) for other in known):
             check_view_change(authority, change)
     _, blocks = compute_proposals(m.view_changes)
-    proposed = [(proposal.view, proposal.block.digest) for proposal in m.proposals]
+    proposed = [(proposal.view, proposal.block.digest, proposal.acks) for proposal in m.proposals]
     refuse_unless(
-        proposed == [(m.view, block.digest) for block in blocks],
+        proposed == [(m.view, block.digest, ()) for block in blocks],
         "wrong-proposals",
         f"the proposals of view {m.view} do not follow from its view changes",
     )
@@ -243,9 +240,10 @@ def check_new_view(authority: Authority, m: NewView, known: Sequence[ViewChange]
 def new_view_bytes_max(replicas: ReplicaSet, window: int) -> int:
     """The longest new view: every view change holds a full block for every place of the window."""
     vote, number, digest = 2 + 66, 9, 2 + DIGEST_SIZE
-    proposal = 1 + number + (1 + 2 * number + 3 + BATCHES_PER_BLOCK_MAX * digest) + 66
+    proposal = 1 + number + (1 + 2 * number + 3 + BATCHES_PER_BLOCK_MAX * digest) + 66 + 1
     prepared = 1 + proposal + 3 + (replicas.quorum - 1) * vote
-    stable = 1 + number + 3 * digest + 3 + replicas.quorum * vote
+    state = 1 + 2 * digest + 3 + PARTS_MAX * digest + number
+    stable = 1 + number + 2 * digest + state + 3 + replicas.quorum * vote
     complaints = replicas.collect * (1 + number + 1 + 66)
     change = 1 + number + stable + 3 + window * prepared + 3 + complaints + 1 + 66
     return 2 + number + 3 + replicas.collect * change + 3 + window * proposal + 1 + 66

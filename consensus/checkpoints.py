@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from consensus.certificates import check_attest, check_checkpoint
 from consensus.effects import Executed, Stable
 from consensus.log import Tally
-from consensus.messages import Attest, CheckpointCert
+from consensus.messages import Attest
 from consensus.primitives.errors import ensure
+from consensus.proofs import CheckpointCert
 from consensus.state import ReplicaState
 
 
@@ -61,8 +62,8 @@ class Checkpoints:
         )
         ensure(result.seq <= state.committed, f"block {result.seq} ran but is not committed")
         ensure(
-            bool(result.state_root) == self._is_checkpoint(result.seq),
-            f"block {result.seq} came with a state root of {len(result.state_root)} bytes",
+            (result.state is not None) == self._is_checkpoint(result.seq),
+            f"block {result.seq} came {'with' if result.state else 'without'} a state summary",
         )
         state.executed = result.seq
         stable = state.votes.stable
@@ -118,7 +119,7 @@ class Checkpoints:
 
     def _attest(self, result: Executed) -> None:
         attest = self._state.sign_attest(result)
-        if result.state_root:
+        if result.state:
             self._state.votes.attest(attest)
         self._keep_own(attest)
 
@@ -151,13 +152,13 @@ class Checkpoints:
     def _certificate(self, tally: Tally, agreed: bytes) -> CheckpointCert:
         votes = tally.votes(agreed, self._state.replicas.quorum)
         m = tally.message_of(votes[0].replica)
-        if not isinstance(m, Attest):
+        if not isinstance(m, Attest) or m.state is None:
             raise TypeError("attestations are tallied as they came")
-        return CheckpointCert(m.seq, m.block_digest, m.journal_root, m.state_root, votes)
+        return CheckpointCert(m.seq, m.block_digest, m.journal_root, m.state, votes)
 
     def _compare_with_stable(self, stable: CheckpointCert, result: Executed) -> None:
-        ours = (result.block_digest, result.journal_root, result.state_root)
-        if ours != (stable.block_digest, stable.journal_root, stable.state_root):
+        ours = (result.block_digest, result.journal_root, result.state)
+        if ours != (stable.block_digest, stable.journal_root, stable.state):
             self._state.diverge(result.seq, result.journal_root, stable.journal_root)
 
     def _announce_stable(self) -> None:

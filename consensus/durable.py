@@ -22,17 +22,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from consensus.effects import Effect, Erase, Persist
-from consensus.messages import (
-    CODEC,
-    Attest,
-    CheckpointCert,
-    NewView,
-    PreparedCert,
-    PrePrepare,
-    ViewChange,
-)
+from consensus.messages import CODEC, Attest, NewView, PreparedCert, PrePrepare, ViewChange
 from consensus.primitives.crypto import DIGEST_SIZE
 from consensus.primitives.errors import ProtocolError, StorageError, ensure
+from consensus.proofs import CheckpointCert
 
 VIEW = b"view"
 VIEW_CHANGE = b"view-change"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from consensus.messages import Block, CommitCert, Message
+from consensus.proofs import Epoch, StateSummary
 
 # Events
 
@@ -46,12 +47,14 @@ class TimerFired:
 
 @dataclass(frozen=True)
 class Executed:
-    """Block `seq` ran. `state_root` is empty unless seq is a checkpoint, replayable from disk."""
+    """Block `seq` ran. `state` and `epoch`, the validators for seq + 1, come at checkpoints, which are
+    replayable from disk."""
 
     seq: int
     block_digest: bytes
     journal_root: bytes
-    state_root: bytes
+    state: StateSummary | None = None
+    epoch: Epoch | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from collections import deque
 
-from consensus.messages import Message, PrePrepare, Vote
+from consensus.messages import Message, PrePrepare
+from consensus.proofs import Vote
 
 
 class Tally:

@@ -11,16 +11,24 @@ from typing import TypeAlias
 
 from consensus.primitives.codec import Codec
 from consensus.primitives.crypto import DIGEST_SIZE, digest
+from consensus.proofs import (
+    MEMBERS_MAX,
+    PARTS_MAX,
+    CheckpointCert,
+    EpochProof,
+    StateSummary,
+    Vote,
+    compute_result_digest,
+)
 
 BATCHES_PER_BLOCK_MAX = 256  # bounds a new view, which repeats the digests of a whole window
 FETCH_MAX = 1024
-
-
-def signing_digest(chain_id: bytes, epoch: int, kind: str, view: int, seq: int, body: bytes) -> bytes:
-    """What is signed: (chain, epoch, type, view, seq, digest), so that no vote fits another place."""
-    place = b"".join(value.to_bytes(8, "little") for value in (epoch, view, seq))
-    return digest("kontor.vote", chain_id, kind.encode(), place, body)
-
+ACK_ITEMS_MAX = 256  # receive times under one signature
+ACKS_MAX = 512  # acknowledgements in one proposal
+CHUNKS_FETCH_MAX = 16
+EPOCHS_FETCH_MAX = 16
+MANIFEST_BYTES_MAX = 32 << 20
+CHUNK_BYTES_MAX = 1 << 20
 
 # Order
 
@@ -57,20 +65,55 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Vote:
-    """One replica's signature inside a certificate; what it covers is known from the context."""
+class Arrival:
+    """When a micro-batch arrived: µs since 1970 by the receiver's clock."""
 
+    batch: bytes
+    time_us: int
+
+    def __post_init__(self) -> None:
+        if len(self.batch) != DIGEST_SIZE:
+            raise ValueError("a micro-batch digest has 32 bytes")
+
+
+@dataclass(frozen=True)
+class Ack:
+    """`replica` received these micro-batches at these times (µs since 1970, its own clock).
+
+    Signs kind "ack" over `items_digest`. It is no vote: a wrong time can shift an order inside a block,
+    within what honest replicas saw, and nothing else.
+    """
+
+    items: tuple[Arrival, ...]
     replica: int
     signature: bytes
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.items) <= ACK_ITEMS_MAX:
+            raise ValueError(f"an acknowledgement holds between 1 and {ACK_ITEMS_MAX} receive times")
+
+    @cached_property
+    def items_digest(self) -> bytes:
+        """What is signed."""
+        return digest("kontor.ack", *[item.batch + item.time_us.to_bytes(8, "little") for item in self.items])
 
 
 @dataclass(frozen=True)
 class PrePrepare:
-    """The primary of `view` proposes `block`. Signs kind "pre-prepare", seq, block digest."""
+    """The primary of `view` proposes `block`. Signs kind "pre-prepare", seq, block digest.
+
+    `acks` prove the order of the block's micro-batches while the proposal is fresh. They are not part
+    of the block, and nobody keeps them: q votes say that they were looked at.
+    """
 
     view: int
     block: Block
     signature: bytes
+    acks: tuple[Ack, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.acks) > ACKS_MAX:
+            raise ValueError(f"{len(self.acks)} acknowledgements; a proposal carries {ACKS_MAX}")
 
 
 @dataclass(frozen=True)
@@ -119,35 +162,26 @@ class CommitCert:
 class Attest:
     """Result of executing block `seq`. Signs kind "attest" (or "checkpoint") over `result_digest`.
 
-    `state_root` is empty except at checkpoints (seq a multiple of the checkpoint interval), where
-    the same message is PBFT's Checkpoint.
+    `state` is None except at checkpoints (seq a multiple of the checkpoint interval), where the same
+    message is PBFT's Checkpoint.
     """
 
     seq: int
     block_digest: bytes
     journal_root: bytes
-    state_root: bytes
+    state: StateSummary | None
     replica: int
     signature: bytes
 
-    @cached_property
-    def result_digest(self) -> bytes:
-        return compute_result_digest(self.block_digest, self.journal_root, self.state_root)
-
-
-@dataclass(frozen=True)
-class CheckpointCert:
-    """q equal attestations that carry a state root: a stable checkpoint."""
-
-    seq: int
-    block_digest: bytes
-    journal_root: bytes
-    state_root: bytes
-    votes: tuple[Vote, ...]
+    @property
+    def state_digest(self) -> bytes:
+        """Of the state summary; empty where there is none."""
+        return self.state.digest if self.state else b""
 
     @cached_property
     def result_digest(self) -> bytes:
-        return compute_result_digest(self.block_digest, self.journal_root, self.state_root)
+        """What is signed."""
+        return compute_result_digest(self.block_digest, self.journal_root, self.state_digest)
 
 
 # View
@@ -209,7 +243,8 @@ class NewView:
 class Status:
     """Where a replica stands; peers answer with what it lacks. Sent on connect and when stuck.
 
-    `asks`: the sender wants to know where the receiver stands, too.
+    `asks`: the sender wants to know where the receiver stands, too. `oldest`: the first block it can
+    still serve. `state`: the newest checkpoint whose state it can serve; 0: none.
     """
 
     view: int
@@ -217,6 +252,63 @@ class Status:
     committed: int
     stable: CheckpointCert | None
     asks: bool
+    oldest: int = 1
+    state: int = 0
+
+
+@dataclass(frozen=True)
+class FetchEpochs:
+    """Send me the changes of validators from epoch `first` on."""
+
+    first: int
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """Changes of validators, ascending; each proves itself by the one before."""
+
+    proofs: tuple[EpochProof, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.proofs) <= EPOCHS_FETCH_MAX:
+            raise ValueError(f"between 1 and {EPOCHS_FETCH_MAX} epochs are sent at once")
+
+
+@dataclass(frozen=True)
+class FetchManifest:
+    """Send me the description of the state at checkpoint `seq`."""
+
+    seq: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The description of the state at checkpoint `seq`; what it says is checked against the certificate.
+    Empty: the sender does not hold that checkpoint (any more)."""
+
+    seq: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class FetchChunks:
+    """Send me these chunks of the state at checkpoint `seq`."""
+
+    seq: int
+    indexes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.indexes) <= CHUNKS_FETCH_MAX:
+            raise ValueError(f"between 1 and {CHUNKS_FETCH_MAX} chunks can be fetched at once")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One chunk of the state at checkpoint `seq`. Empty: the sender cannot serve it (any more)."""
+
+    seq: int
+    index: int
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -249,11 +341,6 @@ class FetchBlocks:
             raise ValueError(f"between 1 and {FETCH_MAX} blocks can be fetched")
 
 
-def compute_result_digest(block_digest: bytes, journal_root: bytes, state_root: bytes) -> bytes:
-    """What an attestation signs: the block and everything that running it led to."""
-    return digest("kontor.result", block_digest, journal_root, state_root)
-
-
 def batch_digest(payload: bytes) -> bytes:
     """Name of a micro-batch: the digest of its bytes."""
     return digest("kontor.batch", payload)
@@ -273,18 +360,25 @@ Message: TypeAlias = (
     | FetchBatches
     | BatchPayload
     | FetchBlocks
+    | Ack
+    | FetchEpochs
+    | Epochs
+    | FetchManifest
+    | Manifest
+    | FetchChunks
+    | Chunk
 )
 
 # A view change and a new view grow with the network and its window: the node bounds those.
 _VOTE_BYTES_MAX = 512
-_CERTIFICATE_BYTES_MAX = 6 << 10  # of 64 votes, without the block
+_CERTIFICATE_BYTES_MAX = 9 << 10  # of 64 votes and a state's parts, without the block
 _BLOCK_BYTES_MAX = 40 * BATCHES_PER_BLOCK_MAX
 _SIZES: dict[type, int] = {
-    PrePrepare: _BLOCK_BYTES_MAX,
+    PrePrepare: _BLOCK_BYTES_MAX + ACKS_MAX * 80 + 64 * BATCHES_PER_BLOCK_MAX * 44,
     Prepare: _VOTE_BYTES_MAX,
     Commit: _VOTE_BYTES_MAX,
     CommitCert: _BLOCK_BYTES_MAX + _CERTIFICATE_BYTES_MAX,
-    Attest: _VOTE_BYTES_MAX,
+    Attest: _VOTE_BYTES_MAX + 34 * PARTS_MAX,
     CheckpointCert: _CERTIFICATE_BYTES_MAX,
     Complain: _VOTE_BYTES_MAX,
     Status: _CERTIFICATE_BYTES_MAX,
@@ -292,6 +386,13 @@ _SIZES: dict[type, int] = {
     BatchPayload: (1 << 20) + 16,
     FetchBlocks: _VOTE_BYTES_MAX,
     PreparedCert: _BLOCK_BYTES_MAX + _CERTIFICATE_BYTES_MAX,
+    Ack: 128 + 48 * ACK_ITEMS_MAX,
+    FetchEpochs: _VOTE_BYTES_MAX,
+    Epochs: EPOCHS_FETCH_MAX * (_CERTIFICATE_BYTES_MAX + 48 * MEMBERS_MAX),
+    FetchManifest: _VOTE_BYTES_MAX,
+    Manifest: MANIFEST_BYTES_MAX + 64,
+    FetchChunks: _VOTE_BYTES_MAX,
+    Chunk: CHUNK_BYTES_MAX + 64,
 }
 
 # The order is the wire tag: append only.
@@ -310,5 +411,12 @@ CODEC = Codec(
     BatchPayload,
     FetchBlocks,
     PreparedCert,
+    Ack,
+    FetchEpochs,
+    Epochs,
+    FetchManifest,
+    Manifest,
+    FetchChunks,
+    Chunk,
     sizes=_SIZES,
 )

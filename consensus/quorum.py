@@ -7,30 +7,64 @@ replica; the common shorthand 2f+1 does not guarantee that (n = 5, say).
 from dataclasses import dataclass
 from functools import cached_property
 
-from consensus.primitives.crypto import PUBLIC_KEY_SIZE
 from consensus.primitives.errors import ConfigError
+from consensus.proofs import MEMBERS_MAX, Epoch, Member
 
-REPLICAS_MAX = 64
+REPLICAS_MAX = MEMBERS_MAX
+EPOCH_SHIFT = 32
+_ROUND_MASK = (1 << EPOCH_SHIFT) - 1
+
+
+def first_view(epoch: int) -> int:
+    """The view in which an epoch starts: views grow across epochs, and each names its own."""
+    return epoch << EPOCH_SHIFT
+
+
+def epoch_of(view: int) -> int:
+    """The epoch a view belongs to."""
+    return view >> EPOCH_SHIFT
+
+
+def round_of(view: int) -> int:
+    """Which of its epoch's views it is; what people are shown."""
+    return view & _ROUND_MASK
 
 
 @dataclass(frozen=True)
 class ReplicaSet:
-    """The validators of one epoch: public keys, indexed by replica id 0..n−1."""
+    """The validators of one epoch, and how many of them make a quorum."""
 
     chain_id: bytes
-    epoch: int
-    keys: tuple[bytes, ...]
+    record: Epoch
 
-    def __post_init__(self) -> None:
-        if not 1 <= len(self.keys) <= REPLICAS_MAX:
-            raise ConfigError(f"{len(self.keys)} validators; between 1 and {REPLICAS_MAX} are supported")
-        if len(set(self.keys)) != len(self.keys) or any(len(key) != PUBLIC_KEY_SIZE for key in self.keys):
-            raise ConfigError("validator keys must be distinct and 32 bytes each")
+    @classmethod
+    def genesis(cls, chain_id: bytes, keys: tuple[bytes, ...]) -> "ReplicaSet":
+        """Epoch 0: validators 0..n−1. Raises `ConfigError` where that cannot be."""
+        members = tuple(Member(replica, key) for replica, key in enumerate(keys))
+        try:
+            return cls(chain_id, Epoch(0, 1, members))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+    @property
+    def epoch(self) -> int:
+        """The epoch's number."""
+        return self.record.number
+
+    @cached_property
+    def ids(self) -> tuple[int, ...]:
+        """The validators' ids, ascending; not always 0..n−1."""
+        return tuple(member.id for member in self.record.members)
+
+    @cached_property
+    def keys(self) -> dict[int, bytes]:
+        """Public keys by id."""
+        return {member.id: member.key for member in self.record.members}
 
     @cached_property
     def n(self) -> int:
         """Number of replicas."""
-        return len(self.keys)
+        return len(self.record.members)
 
     @cached_property
     def f(self) -> int:
@@ -54,4 +88,4 @@ class ReplicaSet:
 
     def primary(self, view: int) -> int:
         """Replica that proposes in `view`."""
-        return view % self.n
+        return self.ids[round_of(view) % self.n]

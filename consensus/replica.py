@@ -21,7 +21,6 @@ from consensus.checkpoints import Checkpoints
 from consensus.effects import BatchReady, Connected, Effect, Event, Executed, Received, TimerFired
 from consensus.messages import (
     Attest,
-    CheckpointCert,
     Commit,
     CommitCert,
     Complain,
@@ -38,6 +37,7 @@ from consensus.ordering import Ordering
 from consensus.pacemaker import NEW_VIEW, REQUEST, Pacemaker
 from consensus.primitives.crypto import Signer, Verifier
 from consensus.primitives.errors import InvariantViolation, ProtocolError, StorageError, ensure
+from consensus.proofs import CheckpointCert
 from consensus.quorum import ReplicaSet
 from consensus.state import ReplicaConfig, ReplicaState
 from consensus.view_change import ViewChanges

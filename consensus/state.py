@@ -1,21 +1,12 @@
 """What a replica's parts share: its configuration, its marks, and how they emit, sign and blame."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from consensus.certificates import COMMIT, COMPLAIN, PREPARE, Authority, attest_kind, refusal_code
 from consensus.durable import VoteLog
 from consensus.effects import Blame, Broadcast, Diverged, Effect, Executed, Send
-from consensus.messages import (
-    Attest,
-    Commit,
-    Complain,
-    Message,
-    Prepare,
-    PreparedCert,
-    PrePrepare,
-    compute_result_digest,
-)
+from consensus.messages import Attest, Commit, Complain, Message, Prepare, PreparedCert, PrePrepare
 from consensus.primitives.crypto import Signer, Verifier
 from consensus.primitives.errors import ConfigError, ProtocolError, ensure
 from consensus.quorum import ReplicaSet
@@ -88,7 +79,7 @@ class ReplicaState:
         config: ReplicaConfig,
         durable: Mapping[bytes, bytes],
     ) -> None:
-        if not 0 <= replica_id < replicas.n or replicas.keys[replica_id] != signer.public_key:
+        if replicas.keys.get(replica_id) != signer.public_key:
             raise ConfigError(f"the consensus key does not belong to validator {replica_id} of {replicas.n}")
         self.id = replica_id
         self.replicas = replicas
@@ -198,11 +189,9 @@ class ReplicaState:
     def sign_attest(self, result: Executed) -> Attest:
         """This replica's word for the result of a block above the low water mark."""
         ensure(result.seq > self.low, f"no attestation of block {result.seq}: {self.low} is stable")
-        body = compute_result_digest(result.block_digest, result.journal_root, result.state_root)
-        signature = self.sign(attest_kind(result.state_root), 0, result.seq, body)
-        return Attest(
-            result.seq, result.block_digest, result.journal_root, result.state_root, self.id, signature
-        )
+        unsigned = Attest(result.seq, result.block_digest, result.journal_root, result.state, self.id, b"")
+        signature = self.sign(attest_kind(result.state), 0, result.seq, unsigned.result_digest)
+        return replace(unsigned, signature=signature)
 
     def sign_complain(self) -> Complain:
         """This replica's wish to leave the current view."""

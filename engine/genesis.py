@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from consensus.primitives.crypto import DIGEST_SIZE, PUBLIC_KEY_SIZE
 from consensus.primitives.errors import ConfigError
+from consensus.proofs import Epoch, Member
 
 VENUE_ACCOUNT = 0  # earns the fees; its ADMIN keys run the venue
 ADMIN_KEYS_MAX = 64
@@ -38,13 +39,18 @@ class Capacity:
             )
 
 
+# A ledger without validators of its own, as the engine's tests and benches run it.
+_NOBODY = Epoch(0, 1, (Member(0, bytes(PUBLIC_KEY_SIZE)),))
+
+
 @dataclass(frozen=True)
 class Genesis:
-    """Chain identity, the keys that administer the venue, and table limits."""
+    """Chain identity, the keys that administer the venue, table limits, and the first validators."""
 
     chain_id: bytes
     admin_keys: tuple[bytes, ...]
     capacity: Capacity = field(default_factory=Capacity)
+    epoch: Epoch = _NOBODY
 
     def __post_init__(self) -> None:
         if len(self.chain_id) != DIGEST_SIZE:

@@ -15,6 +15,7 @@ import numpy as np
 from consensus.primitives.crypto import Ed25519Verifier, Verifier
 from consensus.primitives.errors import ProtocolError, ensure
 from consensus.primitives.merkle import compute_root
+from consensus.proofs import Epoch, StateSummary
 from engine import block, commands
 from engine.accounts.envelopes import check_envelope
 from engine.accounts.kernels import authorise_orders
@@ -123,6 +124,15 @@ class Machine:
     def table_roots(self) -> dict[str, bytes]:
         """Root of each table, in the order in which the state root covers them."""
         return self._tree.table_roots()
+
+    def epoch(self) -> Epoch:
+        """The validators for the next block."""
+        return self.genesis.epoch
+
+    def summary(self) -> StateSummary:
+        """What a checkpoint says of the state. Hashes what changed."""
+        parts = tuple(self.table_roots().values())
+        return StateSummary(self.state_root(), parts, self.epoch().digest, 0)
 
     def full_state_root(self) -> bytes:
         """The state root, computed from nothing but the pages."""

@@ -18,6 +18,7 @@ import trio
 from consensus.effects import Executed
 from consensus.messages import Attest, Block
 from consensus.primitives.errors import StorageError, ensure
+from consensus.proofs import Epoch, StateSummary
 from engine.journal import BlockResult
 from engine.machine import Machine
 from node.history import History
@@ -38,16 +39,17 @@ Pages = list[tuple[int, int, bytes]]
 
 @dataclass(frozen=True)
 class ExecutedBlock:
-    """A block and what came of it. `state_root` is empty unless it is a checkpoint."""
+    """A block and what came of it. `state` is None unless it is a checkpoint."""
 
     block: Block
     result: BlockResult
-    state_root: bytes
+    state: StateSummary | None
+    epoch: Epoch | None
 
     @property
     def event(self) -> Executed:
         """What the replica is told."""
-        return Executed(self.block.seq, self.block.digest, self.result.journal_root, self.state_root)
+        return Executed(self.block.seq, self.block.digest, self.result.journal_root, self.state, self.epoch)
 
 
 @dataclass(frozen=True)
@@ -156,10 +158,11 @@ class Executor:
         self._pool.done(block.batches)
         self._on_executed(work.executed)
         await self._history_in.send(work.executed)
-        if work.pages is not None:
+        state = work.executed.state
+        if work.pages is not None and state is not None:
             self._snapshot_busy = True
             result = work.executed.result
-            meta = SnapshotMeta(block.seq, block.digest, result.journal_root, work.executed.state_root)
+            meta = SnapshotMeta(block.seq, block.digest, result.journal_root, state)
             self._snapshot_in.send_nowait((meta, work.pages))
 
     async def _run(self, block: Block, payloads: Sequence[bytes | None]) -> _Work:
@@ -174,7 +177,7 @@ class Executor:
     def _apply(self, block: Block, payloads: Sequence[bytes | None]) -> _Work:
         """One block, and the pages of a snapshot if one is due."""
         executed = apply_block(self._machine, block, payloads, self._ledger, self._verdicts, self._interval)
-        pages = self._machine.take_pages() if executed.state_root and self._is_snapshot_due() else None
+        pages = self._machine.take_pages() if executed.state and self._is_snapshot_due() else None
         return _Work(executed, pages)
 
     def _is_snapshot_due(self) -> bool:
@@ -223,8 +226,9 @@ def apply_block(
     ]
     ensure(machine.height + 1 == block.seq, f"block {block.seq} after height {machine.height}")
     result = machine.apply(block.seq, block.digest, block.time_ms, batches, verdicts)
-    state_root = machine.state_root() if block.seq % checkpoint_interval == 0 else b""
-    return ExecutedBlock(block, result, state_root)
+    if block.seq % checkpoint_interval != 0:
+        return ExecutedBlock(block, result, None, None)
+    return ExecutedBlock(block, result, machine.summary(), machine.epoch())
 
 
 def _stored(ledger: Ledger, name: bytes) -> bytes:

@@ -37,7 +37,6 @@ from node.toml import (
 
 FORMAT = 1
 FRAME_BYTES_MAX = 64 << 20  # one message between validators; the longest is a new view
-EPOCH = 0  # the epoch of the genesis validators
 ADMIN_KEYS_MAX = 16
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _REMEDY = "create a network with `kontor testnet init`, or copy the file from another validator"
@@ -136,7 +135,8 @@ class Network:
     @cached_property
     def genesis(self) -> Genesis:
         """What the state machine starts from."""
-        return Genesis(self.chain_id, self.admin_keys, engine_genesis.Capacity(**vars(self.capacity)))
+        capacity = engine_genesis.Capacity(**vars(self.capacity))
+        return Genesis(self.chain_id, self.admin_keys, capacity, self.replicas.record)
 
     @cached_property
     def frame_bytes_max(self) -> int:
@@ -146,7 +146,7 @@ class Network:
     @cached_property
     def replicas(self) -> ReplicaSet:
         """The validators' keys as the protocol sees them."""
-        return ReplicaSet(self.chain_id, EPOCH, tuple(item.consensus_key for item in self.validators))
+        return ReplicaSet.genesis(self.chain_id, tuple(item.consensus_key for item in self.validators))
 
 
 def load_network(path: Path) -> Network:

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from consensus.messages import Attest, Vote, signing_digest
+from consensus.certificates import attest_kind
+from consensus.messages import Attest
 from consensus.primitives import merkle
 from consensus.primitives.codec import Codec
 from consensus.primitives.crypto import Verifier
 from consensus.primitives.errors import ProtocolError, SignatureError, ensure
+from consensus.proofs import Vote, compute_result_digest, signing_digest
 from consensus.quorum import ReplicaSet
 from engine.journal import CHUNK_RECORDS, compute_journal_root
 from engine.records import JOURNAL, Code, Kind
@@ -47,7 +49,8 @@ class Receipt:
 
     `envelope_index` is the record index of its ENVELOPE line. `chunks` ascend and cover that line and,
     if results were asked for, its RESULT or COMMAND lines. `attestations` are for one result:
-    (block_digest, journal root, state_root); `state_root` is empty except at checkpoints.
+    (block_digest, journal root, state_digest); `state_digest` is that of the state summary, empty except at
+    checkpoints.
     """
 
     height: int
@@ -56,7 +59,7 @@ class Receipt:
     previous_root: bytes
     chunks_root: bytes
     record_count: int
-    state_root: bytes
+    state_digest: bytes
     envelope_index: int
     chunks: tuple[ChunkProof, ...]
     attestations: tuple[Vote, ...]
@@ -96,7 +99,7 @@ def build_receipt(block: ProvenBlock, envelope_index: int, detail: Detail) -> Re
         previous_root=block.previous_root,
         chunks_root=tree.root,
         record_count=len(journal),
-        state_root=block.attestations[0].state_root,
+        state_digest=block.attestations[0].state_digest,
         envelope_index=envelope_index,
         chunks=tuple(
             ChunkProof(
@@ -151,25 +154,28 @@ class ReceiptVerifier:
             receipt.record_count,
             receipt.chunks_root,
         )
-        result = Attest(receipt.height, receipt.block_digest, journal_root, receipt.state_root, 0, b"")
-        key = (receipt.height, result.result_digest)
+        result = compute_result_digest(receipt.block_digest, journal_root, receipt.state_digest)
+        key = (receipt.height, result)
         if key in self._attested:
             return
-        verify_attestations(self._replicas, self._verifier, result, receipt.attestations)
+        kind = attest_kind(receipt.state_digest)
+        verify_attestations(
+            self._replicas, self._verifier, kind, receipt.height, result, receipt.attestations
+        )
         self._attested[key] = None
         if len(self._attested) > ROOTS_KEPT:
             self._attested.popitem(last=False)
 
 
 def verify_attestations(
-    replicas: ReplicaSet, verifier: Verifier, result: Attest, votes: Sequence[Vote]
+    replicas: ReplicaSet, verifier: Verifier, kind: str, height: int, result: bytes, votes: Sequence[Vote]
 ) -> None:
-    """Raise `ProtocolError` unless f+1 distinct replicas signed `result` (its replica and signature
-    do not matter). A replica counts once, however often it signs."""
-    message = attestation_message(replicas, result)
+    """Raise `ProtocolError` unless f+1 distinct replicas signed the digest `result` of a block.
+    A replica counts once, however often it signs."""
+    message = signing_digest(replicas.chain_id, replicas.epoch, kind, 0, height, result)
     signed_by: set[int] = set()
     for vote in votes:
-        if vote.replica in signed_by or not vote.replica < replicas.n:
+        if vote.replica in signed_by or vote.replica not in replicas.keys:
             continue
         try:
             verifier.verify(replicas.keys[vote.replica], message, vote.signature)
@@ -179,14 +185,14 @@ def verify_attestations(
         if len(signed_by) == replicas.weak_quorum:
             return
     raise ProtocolError(
-        f"only {len(signed_by)} replicas attest the result of block {result.seq};"
+        f"only {len(signed_by)} replicas attest the result of block {height};"
         f" {replicas.weak_quorum} are needed"
     )
 
 
 def attestation_message(replicas: ReplicaSet, result: Attest) -> bytes:
     """What a replica signs when it attests `result`."""
-    kind = "checkpoint" if result.state_root else "attest"
+    kind = attest_kind(result.state)
     return signing_digest(replicas.chain_id, replicas.epoch, kind, 0, result.seq, result.result_digest)
 
 

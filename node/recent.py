@@ -38,8 +38,8 @@ class RecentBlocks:
         """A block was executed."""
         result = executed.result
         self.height, self.time_ms, self.journal_root = result.height, result.time_ms, result.journal_root
-        if executed.state_root:
-            self.state_root_height, self.state_root = result.height, executed.state_root
+        if executed.state:
+            self.state_root_height, self.state_root = result.height, executed.state.root
         for name, index, _, lines in result.envelopes:
             kept = self._envelopes if lines else self._refused
             kept.setdefault(name, (result.height, index))

@@ -87,7 +87,7 @@ def _restore(genesis: Genesis, snapshots: Snapshots, history_height: int) -> Mac
     if meta is None or history_height < meta.height:
         return Machine(genesis, index_seed=_index_seed())
     try:
-        machine = Machine.restore(genesis, snapshots.pages(), meta.state_root, index_seed=_index_seed())
+        machine = Machine.restore(genesis, snapshots.pages(), meta.state.root, index_seed=_index_seed())
     except ProtocolError as error:
         raise StorageError(f"{snapshots.path} is damaged ({error}): {REPLAY}") from error
     place = (machine.height, machine.journal_root)
@@ -108,7 +108,7 @@ def _snapshot_result(snapshots: Snapshots, machine: Machine) -> list[Executed]:
     meta = snapshots.meta()
     if meta is None or meta.height != machine.height:
         return []
-    return [Executed(meta.height, meta.block_digest, meta.journal_root, meta.state_root)]
+    return [Executed(meta.height, meta.block_digest, meta.journal_root, meta.state, machine.epoch())]
 
 
 def _flush(history: History, blocks: list[ExecutedBlock]) -> None:

@@ -37,7 +37,6 @@ from consensus.messages import (
     CODEC,
     Attest,
     BatchPayload,
-    CheckpointCert,
     CommitCert,
     FetchBatches,
     Message,
@@ -46,6 +45,7 @@ from consensus.messages import (
     batch_digest,
 )
 from consensus.primitives.errors import InputError, InvariantViolation, LedgerError, StorageError
+from consensus.proofs import CheckpointCert
 from consensus.replica import Replica
 from engine.machine import Machine
 from node.answers import Answers
@@ -211,7 +211,7 @@ class Node:
         block, result = executed.block, executed.result
         self._parts.recent.add(executed)
         self._inbox.put(executed.event)
-        self._parts.proofs.on_executed(block, result, executed.state_root)
+        self._parts.proofs.on_executed(block, result, executed.state)
 
     def on_proven(self, block: ProvenBlock) -> None:
         """f+1 replicas attest a block that we executed."""

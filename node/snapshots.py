@@ -4,16 +4,17 @@ A snapshot replaces the pages that changed since the one before it, together wit
 in one transaction: after a crash the old or the new snapshot is there, never a mixture. It has its own
 environment because LMDB has one writer at a time, and votes must not wait behind megabytes of pages.
 
-    meta   one msgpack array
+    meta   the encoded `SnapshotMeta`
     pages  table (2 bytes), page (4 bytes), big-endian -> bytes
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import msgpack
-
+from consensus.primitives.codec import Codec
+from consensus.primitives.errors import ProtocolError
+from consensus.proofs import StateSummary
 from node.storage import check_damage, open_environment, storage_errors
 
 _SETTING = "ledger.state_mib"
@@ -28,7 +29,10 @@ class SnapshotMeta:
     height: int
     block_digest: bytes
     journal_root: bytes
-    state_root: bytes
+    state: StateSummary
+
+
+_META_CODEC = Codec(SnapshotMeta)
 
 
 class Snapshots:
@@ -48,8 +52,8 @@ class Snapshots:
         if data is None:
             return None
         try:
-            return SnapshotMeta(*msgpack.unpackb(data))
-        except (ValueError, TypeError, msgpack.UnpackException):
+            return _META_CODEC.decode(data)
+        except ProtocolError:
             check_damage(False, self.path, "the checkpoint's description does not decode")
             raise
 
@@ -65,7 +69,7 @@ class Snapshots:
         with storage_errors(self.path, _SETTING), self._env.begin(write=True) as txn:
             for table, page, data in sorted(pages, key=lambda item: item[:2]):
                 txn.put(_page_key(table, page), data, db=self._pages)
-            txn.put(_META, msgpack.packb(astuple(meta)), db=self._meta)
+            txn.put(_META, _META_CODEC.encode(meta), db=self._meta)
 
     def close(self) -> None:
         """Close the environment; nothing may be called afterwards."""

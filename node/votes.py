@@ -9,6 +9,7 @@ from consensus.certificates import list_signatures
 from consensus.messages import Attest, Block, Message
 from consensus.primitives.crypto import Verifier
 from consensus.primitives.errors import SignatureError
+from consensus.proofs import StateSummary
 from consensus.quorum import ReplicaSet
 from engine.journal import BlockResult
 from node.network import Rules
@@ -58,7 +59,7 @@ class _Waiting:
     """Attestations for one height; `ours` once we executed it."""
 
     ours: ProvenBlock | None = None
-    state_root: bytes = b""
+    state_digest: bytes = b""
     votes: dict[int, Attest] = field(default_factory=dict)
 
 
@@ -84,13 +85,13 @@ class ProofCollector:
         """Blocks up to `height` were executed before this process started."""
         self._executed = height
 
-    def on_executed(self, block: Block, result: BlockResult, state_root: bytes) -> None:
-        """We executed a block; `state_root` is empty unless it is a checkpoint."""
+    def on_executed(self, block: Block, result: BlockResult, state: StateSummary | None) -> None:
+        """We executed a block; `state` is None unless it is a checkpoint."""
         self._executed = block.seq
         self._waiting.pop(block.seq - UNPROVEN_MAX, None)
         waiting = self._waiting.setdefault(block.seq, _Waiting())
         waiting.ours = ProvenBlock(block.seq, block.digest, result.previous_root, result, ())
-        waiting.state_root = state_root
+        waiting.state_digest = state.digest if state else b""
         waiting.votes = {
             replica: attest for replica, attest in waiting.votes.items() if _is_equal(attest, waiting)
         }
@@ -105,7 +106,7 @@ class ProofCollector:
             return
         if attest.seq not in self._waiting and attest.seq <= self._executed:
             return  # proven already, or from before our time
-        if attest.seq > self._executed + AHEAD_MAX or not 0 <= attest.replica < self._replicas.n:
+        if attest.seq > self._executed + AHEAD_MAX or attest.replica not in self._replicas.keys:
             return
         waiting = self._waiting.setdefault(attest.seq, _Waiting())
         if waiting.ours is not None and not _is_equal(attest, waiting):
@@ -145,6 +146,6 @@ def _is_equal(attest: Attest, waiting: _Waiting) -> bool:
     """Whether an attestation names what we computed ourselves."""
     ours = waiting.ours
     return ours is not None and (
-        (attest.block_digest, attest.journal_root, attest.state_root)
-        == (ours.block_digest, ours.result.journal_root, waiting.state_root)
+        (attest.block_digest, attest.journal_root, attest.state_digest)
+        == (ours.block_digest, ours.result.journal_root, waiting.state_digest)
     )

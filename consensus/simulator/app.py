@@ -6,9 +6,11 @@ time changes nothing, as an envelope's nonce sees to in the engine.
 
 from collections.abc import Sequence
 
+from consensus.effects import Executed
 from consensus.messages import Block
 from consensus.primitives.crypto import ZERO_DIGEST, digest
 from consensus.primitives.errors import ensure
+from consensus.proofs import StateSummary
 
 
 class ChainApp:
@@ -27,8 +29,8 @@ class ChainApp:
         self._interval = checkpoint_interval
         self._state = ZERO_DIGEST
 
-    def apply(self, block: Block, payloads: Sequence[bytes]) -> tuple[bytes, bytes]:
-        """Run the next block; return its journal root and, at a checkpoint, the state root (else empty)."""
+    def apply(self, block: Block, payloads: Sequence[bytes]) -> Executed:
+        """Run the next block; return what the replica is told."""
         ensure(block.seq == self.height + 1, f"block {block.seq} executed at height {self.height}")
         for name, payload in zip(block.batches, payloads, strict=True):
             if name in self.executed:
@@ -45,4 +47,8 @@ class ChainApp:
             self.time_ms.to_bytes(8, "little"),
             self._state,
         )
-        return self.journal_root, self._state if block.seq % self._interval == 0 else b""
+        return Executed(block.seq, block.digest, self.journal_root, self._summary())
+
+    def _summary(self) -> StateSummary | None:
+        is_checkpoint = self.height % self._interval == 0
+        return StateSummary(self._state, (self._state,), ZERO_DIGEST, 0) if is_checkpoint else None

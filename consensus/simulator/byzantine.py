@@ -17,7 +17,6 @@ from consensus.messages import (
     Attest,
     BatchPayload,
     Block,
-    CheckpointCert,
     Commit,
     CommitCert,
     Complain,
@@ -29,10 +28,9 @@ from consensus.messages import (
     PrePrepare,
     Status,
     ViewChange,
-    Vote,
-    signing_digest,
 )
 from consensus.primitives.crypto import SIGNATURE_SIZE, Signer
+from consensus.proofs import CheckpointCert, Vote, signing_digest
 from consensus.quorum import ReplicaSet
 from consensus.simulator.mutation import mutate
 from consensus.simulator.node import SendMessage, SimNode
@@ -85,7 +83,7 @@ class Liar:
             case Commit(view, seq, name, replica, _) if replica == self.id:
                 return replace(message, signature=self.sign("commit", view, seq, name))
             case Attest() if message.replica == self.id:
-                kind = "checkpoint" if message.state_root else "attest"
+                kind = "checkpoint" if message.state else "attest"
                 return replace(message, signature=self.sign(kind, 0, message.seq, message.result_digest))
             case Complain(view, replica, _) if replica == self.id:
                 return replace(message, signature=self.sign("complain", view, 0, b""))
@@ -225,22 +223,22 @@ class Forging(Liar):
         match message:
             case PrePrepare(view, block, _) | CommitCert(view, block, _):
                 other = _other_block(block)
-                votes = tuple(Vote(i, self._noise()) for i in range(self.replicas.n))
+                votes = tuple(Vote(i, self._noise()) for i in self.replicas.ids)
                 stolen: list[Message] = [
                     Commit(view, block.seq, other.digest, i, self._noise()) for i in self._all()
                 ]
                 return [PrePrepare(view, other, self._noise()), CommitCert(view, other, votes), *stolen]
             case Prepare(view, seq, name, _, _) | Commit(view, seq, name, _, _):
                 return [Commit(view, seq + 1, name, i, self._noise()) for i in self._all()]
-            case Attest(seq, block_digest, journal_root, state_root):
-                votes = tuple(Vote(i, self._noise()) for i in range(self.replicas.n))
-                root = self.rng.randbytes(32) if state_root else b""
+            case Attest(seq, block_digest, journal_root, state):
+                votes = tuple(Vote(i, self._noise()) for i in self.replicas.ids)
+                other_state = replace(state, root=self.rng.randbytes(32)) if state else None
                 fakes: list[Message] = [
-                    Attest(seq, block_digest, self.rng.randbytes(32), root, i, self._noise())
+                    Attest(seq, block_digest, self.rng.randbytes(32), other_state, i, self._noise())
                     for i in self._all()
                 ]
-                if state_root:
-                    fakes.append(CheckpointCert(seq, block_digest, journal_root, root, votes))
+                if other_state:
+                    fakes.append(CheckpointCert(seq, block_digest, journal_root, other_state, votes))
                 return fakes
             case Complain(view):
                 return [Complain(view, i, self._noise()) for i in self._all()]
@@ -249,8 +247,8 @@ class Forging(Liar):
             case _:
                 return []
 
-    def _all(self) -> range:
-        return range(self.replicas.n)
+    def _all(self) -> tuple[int, ...]:
+        return self.replicas.ids
 
     def _noise(self) -> bytes:
         return self.rng.randbytes(SIGNATURE_SIZE)
@@ -333,7 +331,7 @@ class Flooding(Liar):
                     Prepare(later, ahead, name, self.id, empty),
                     Commit(later, ahead, name, self.id, empty),
                     PrePrepare(later, Block(ahead, 1, (name,)), empty),
-                    Attest(ahead, name, root, empty, self.id, empty),
+                    Attest(ahead, name, root, None, self.id, empty),
                     Complain(later, self.id, empty),
                     ViewChange(later + 1, None, (), (), self.id, empty),
                     Status(later, True, ahead, None, True),

@@ -22,7 +22,6 @@ from consensus.messages import (
     CODEC,
     Attest,
     Block,
-    CheckpointCert,
     Commit,
     CommitCert,
     Complain,
@@ -33,11 +32,10 @@ from consensus.messages import (
     PrePrepare,
     Status,
     ViewChange,
-    Vote,
-    signing_digest,
 )
 from consensus.primitives.crypto import Verifier
 from consensus.primitives.errors import InvariantViolation, SignatureError
+from consensus.proofs import CheckpointCert, Vote, signing_digest
 from consensus.quorum import ReplicaSet
 from consensus.simulator.node import SimNode
 
@@ -183,7 +181,7 @@ class Checker:
 
     def _on_attest(self, node: SimNode, message: Attest) -> None:
         """An attestation is replayable: block, certificate and payloads are durable by then."""
-        kind = "checkpoint" if message.state_root else "attest"
+        kind = "checkpoint" if message.state else "attest"
         self._vote(node, "attest", 0, message.seq, message.result_digest)
         self._verify(node, node.id, message.signature, kind, 0, message.seq, message.result_digest)
         if message.seq not in node.disk.blocks:
@@ -191,7 +189,7 @@ class Checker:
         if self._roots.get(message.seq) != message.journal_root:
             self._fail(node, f"attested block {message.seq} with a root that nobody computed")
         self._check_payloads(node, node.disk.blocks[message.seq].block)
-        if message.state_root and message.seq > self._durable_low(node):
+        if message.state and message.seq > self._durable_low(node):
             entry = self._entry(node, seq_key(CHECKPOINT, message.seq))
             if not isinstance(entry, Attest) or entry.result_digest != message.result_digest:
                 self._fail(node, f"sends a checkpoint at {message.seq} that is not in its vote log")
@@ -346,8 +344,7 @@ class Checker:
     def _check_checkpoint(self, node: SimNode, cert: CheckpointCert | None) -> None:
         if cert is None or self._is_known(cert):
             return
-        result = Attest(cert.seq, cert.block_digest, cert.journal_root, cert.state_root, 0, b"").result_digest
-        self._check_votes(node, cert.votes, self._quorum, "checkpoint", 0, cert.seq, result)
+        self._check_votes(node, cert.votes, self._quorum, "checkpoint", 0, cert.seq, cert.result_digest)
 
     def _check_prepared_cert(self, node: SimNode, cert: PreparedCert) -> None:
         if self._is_known(cert):

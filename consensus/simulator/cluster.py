@@ -69,7 +69,7 @@ class Cluster:
         self.scheduler = Scheduler()
         self.keyring = SimKeyring(seed, n)
         chain_id = digest("kontor.sim-chain", seed.to_bytes(8, "little"))
-        self.replicas = ReplicaSet(chain_id, 0, self.keyring.public_keys)
+        self.replicas = ReplicaSet.genesis(chain_id, self.keyring.public_keys)
         self.network = Network(
             self.scheduler, self.rng, self.options.network, n, self._deliver, self._connected
         )

@@ -17,10 +17,11 @@ from consensus.checkpoints import Checkpoints
 from consensus.durable import ACCEPTED, VIEW, VoteLog
 from consensus.effects import Effect, Erase, Persist
 from consensus.log import Slot, Tally
-from consensus.messages import Block, CheckpointCert, CommitCert, PreparedCert, PrePrepare, ViewChange, Vote
+from consensus.messages import Block, CommitCert, PreparedCert, PrePrepare, ViewChange
 from consensus.ordering import Ordering
 from consensus.pacemaker import Pacemaker
 from consensus.primitives.crypto import digest
+from consensus.proofs import CheckpointCert, Vote
 from consensus.quorum import ReplicaSet
 from consensus.simulator.app import ChainApp
 from consensus.simulator.cluster import SimResult, run

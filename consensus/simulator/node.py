@@ -170,9 +170,9 @@ class SimNode:
         self.replayed = []
         for seq in range(1, last + 1):
             block = self.disk.blocks[seq].block
-            roots = self.app.apply(block, [self.disk.batches[name] for name in block.batches])
+            result = self.app.apply(block, [self.disk.batches[name] for name in block.batches])
             if seq >= stable:
-                self.replayed.append(Executed(seq, block.digest, *roots))
+                self.replayed.append(result)
 
     def crash(self) -> None:
         """Lose what is not durable; a commit under way is drawn to be lost, kept, or partly sent."""
@@ -388,10 +388,10 @@ class SimNode:
         self._executing = False
         block = self._to_execute.popleft()
         payloads = [self.pool.get(name) or self.disk.batches[name] for name in block.batches]
-        journal_root, state_root = self.app.apply(block, payloads)
+        result = self.app.apply(block, payloads)
         if self.observer:
-            self.observer.on_execute(self, block, journal_root)
-        self._enqueue(Executed(block.seq, block.digest, journal_root, state_root))
+            self.observer.on_execute(self, block, result.journal_root)
+        self._enqueue(result)
         self._execute_next()
 
     def _note(self, what: str) -> None:

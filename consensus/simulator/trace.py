@@ -1,15 +1,21 @@
 """One line for a message, for people who read traces."""
 
 from consensus.messages import (
+    Ack,
     Attest,
     BatchPayload,
     Block,
-    CheckpointCert,
+    Chunk,
     Commit,
     CommitCert,
     Complain,
+    Epochs,
     FetchBatches,
     FetchBlocks,
+    FetchChunks,
+    FetchEpochs,
+    FetchManifest,
+    Manifest,
     Message,
     NewView,
     Prepare,
@@ -18,6 +24,7 @@ from consensus.messages import (
     ViewChange,
     batch_digest,
 )
+from consensus.proofs import CheckpointCert
 
 
 def describe(message: Message) -> str:
@@ -29,10 +36,8 @@ def describe(message: Message) -> str:
             return f"{type(message).__name__} v={view} n={seq} {_short(name)} by {replica}"
         case CommitCert(view, block):
             return f"CommitCert v={view} {_block(block)}"
-        case Attest(seq, _, journal_root, state_root, replica):
-            return (
-                f"{'Checkpoint' if state_root else 'Attest'} n={seq} root={_short(journal_root)} by {replica}"
-            )
+        case Attest(seq, _, journal_root, state, replica):
+            return f"{'Checkpoint' if state else 'Attest'} n={seq} root={_short(journal_root)} by {replica}"
         case CheckpointCert(seq):
             return f"CheckpointCert n={seq}"
         case Complain(view, replica):
@@ -53,6 +58,18 @@ def describe(message: Message) -> str:
             return f"BatchPayload {_short(batch_digest(payload))}"
         case FetchBlocks(first, last):
             return f"FetchBlocks {first}..{last}"
+        case Ack(items, replica):
+            return f"Ack {len(items)} by {replica}"
+        case FetchEpochs(first):
+            return f"FetchEpochs {first}.."
+        case Epochs(proofs):
+            return f"Epochs {[proof.epoch.number for proof in proofs]}"
+        case FetchManifest(seq) | Manifest(seq):
+            return f"{type(message).__name__} n={seq}"
+        case FetchChunks(seq, indexes):
+            return f"FetchChunks n={seq} {list(indexes)}"
+        case Chunk(seq, index):
+            return f"Chunk n={seq} {index}"
 
 
 def _block(block: Block) -> str:

@@ -70,7 +70,7 @@ class MemoryLedger:
 
     def attest(self, block: ProvenBlock) -> tuple[Attest, ...]:
         """f+1 attestations of a block."""
-        bare = Attest(block.height, block.block_digest, block.result.journal_root, b"", 0, b"")
+        bare = Attest(block.height, block.block_digest, block.result.journal_root, None, 0, b"")
         message = attestation_message(self.network.replicas, bare)
         return tuple(
             replace(bare, replica=replica, signature=self.signers[replica].sign(message))

@@ -18,7 +18,6 @@ from consensus.certificates import (
 from consensus.messages import (
     Attest,
     Block,
-    CheckpointCert,
     Commit,
     CommitCert,
     Complain,
@@ -27,10 +26,9 @@ from consensus.messages import (
     PreparedCert,
     PrePrepare,
     ViewChange,
-    Vote,
-    compute_result_digest,
 )
-from consensus.primitives.crypto import digest
+from consensus.primitives.crypto import ZERO_DIGEST, digest
+from consensus.proofs import CheckpointCert, StateSummary, Vote
 from consensus.quorum import ReplicaSet
 from consensus.simulator.crypto import SimKeyring
 
@@ -49,12 +47,17 @@ def make_block(seq: int, *numbers: int) -> Block:
     return Block(seq, TIME_MS, tuple(name_of(number) for number in numbers))
 
 
+def summarise(state_root: bytes) -> StateSummary:
+    """What a checkpoint with this state root says where validators never change."""
+    return StateSummary(state_root, (state_root,), ZERO_DIGEST, 0)
+
+
 class Voters:
     """All keys of a chain with n validators; cheap keyed hashes stand in for Ed25519."""
 
     def __init__(self, n: int = 4, window: int = 8, checkpoint_interval: int = 4) -> None:
         self.keyring = SimKeyring(7, n)
-        self.replicas = ReplicaSet(digest("test.chain"), 0, self.keyring.public_keys)
+        self.replicas = ReplicaSet.genesis(digest("test.chain"), self.keyring.public_keys)
         self.authority = Authority(self.replicas, self.keyring, window, checkpoint_interval)
 
     def sign(self, replica: int, kind: str, view: int, seq: int, body: bytes) -> bytes:
@@ -76,9 +79,12 @@ class Voters:
         return Commit(view, block.seq, block.digest, replica, signature)
 
     def attest(self, replica: int, block: Block, journal_root: bytes, state_root: bytes = b"") -> Attest:
-        body = compute_result_digest(block.digest, journal_root, state_root)
-        signature = self.sign(replica, attest_kind(state_root), 0, block.seq, body)
-        return Attest(block.seq, block.digest, journal_root, state_root, replica, signature)
+        unsigned = Attest(
+            block.seq, block.digest, journal_root, summarise(state_root) if state_root else None, replica, b""
+        )
+        kind = attest_kind(unsigned.state)
+        signature = self.sign(replica, kind, 0, block.seq, unsigned.result_digest)
+        return replace(unsigned, signature=signature)
 
     def complain(self, replica: int, view: int) -> Complain:
         return Complain(view, replica, self.sign(replica, COMPLAIN, view, 0, b""))
@@ -104,7 +110,7 @@ class Voters:
             self.attest(replica, block, journal_root, state_root) for replica in range(self.replicas.quorum)
         ]
         signed = tuple(Vote(m.replica, m.signature) for m in votes)
-        return CheckpointCert(block.seq, block.digest, journal_root, state_root, signed)
+        return CheckpointCert(block.seq, block.digest, journal_root, summarise(state_root), signed)
 
     def view_change(
         self,

@@ -100,7 +100,7 @@ async def test_a_damaged_snapshot_is_noticed_and_says_what_to_do(tmp_path: Path,
         if damage == "page":
             snapshots.write(meta, [(table, page, bytes([data[0] ^ 1]) + data[1:])])
         else:
-            snapshots.write(replace(meta, state_root=bytes(32)), [])
+            snapshots.write(replace(meta, state=replace(meta.state, root=bytes(32))), [])
         snapshots.close()
         with pytest.raises(StorageError, match=r"state is damaged.*remove that directory"):
             await run_node(home.root)

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from consensus.effects import Connected, SendBatches, SendBlocks
-from consensus.messages import Attest, CheckpointCert, CommitCert, FetchBatches, FetchBlocks, Message, Status
+from consensus.messages import Attest, CommitCert, FetchBatches, FetchBlocks, Message, Status
+from consensus.proofs import CheckpointCert
 from tests.helpers.group import CONFIG, Group
 from tests.helpers.votes import make_block, name_of
 

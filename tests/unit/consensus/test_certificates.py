@@ -23,20 +23,22 @@ from consensus.messages import (
     BATCHES_PER_BLOCK_MAX,
     CODEC,
     Block,
-    CheckpointCert,
     Complain,
     NewView,
     PreparedCert,
     PrePrepare,
     ViewChange,
-    Vote,
 )
 from consensus.primitives.crypto import ZERO_DIGEST, digest
 from consensus.primitives.errors import ProtocolError, SignatureError
+from consensus.proofs import PARTS_MAX, CheckpointCert, StateSummary, Vote
 from consensus.quorum import ReplicaSet
-from tests.helpers.votes import Voters, make_block
+from tests.helpers.votes import Voters, make_block, summarise
 
 ROOT, STATE = digest("test.root"), digest("test.state")
+
+
+WIDE = StateSummary(bytes(32), (bytes(32),) * PARTS_MAX, bytes(32), 1 << 62)
 
 
 def code_of(check: Callable[[], None]) -> str:
@@ -130,12 +132,12 @@ def test_five_replicas_need_four_votes() -> None:
     assert code_of(lambda: check_commit_cert(voters.authority, short)) == "vote-count"
 
 
-def test_state_roots_belong_to_checkpoints_alone() -> None:
+def test_state_summaries_belong_to_checkpoints_alone() -> None:
     voters = Voters()
     check_attest(voters.authority, voters.attest(1, make_block(3), ROOT))
     check_attest(voters.authority, voters.attest(1, make_block(4), ROOT, STATE))
     for attest in (voters.attest(1, make_block(4), ROOT), voters.attest(1, make_block(3), ROOT, STATE)):
-        assert code_of(lambda attest=attest: check_attest(voters.authority, attest)) == "state-root"  # type: ignore[misc]
+        assert code_of(lambda attest=attest: check_attest(voters.authority, attest)) == "state-summary"  # type: ignore[misc]
     cert = voters.checkpoint(make_block(3), ROOT, STATE)
     assert code_of(lambda: check_checkpoint(voters.authority, cert)) == "checkpoint-place"
 
@@ -145,7 +147,7 @@ def test_an_attestation_is_no_checkpoint_vote() -> None:
     voters = Voters()
     block = make_block(4)
     votes = tuple(Vote(i, voters.attest(i, block, ROOT).signature) for i in range(3))
-    cert = CheckpointCert(4, block.digest, ROOT, STATE, votes)
+    cert = CheckpointCert(4, block.digest, ROOT, summarise(STATE), votes)
     assert code_of(lambda: check_checkpoint(voters.authority, cert)) == "bad-signature"
 
 
@@ -287,14 +289,14 @@ def test_refusals_name_their_rule() -> None:
 
 def test_no_new_view_is_longer_than_its_bound() -> None:
     """And the bound is not far off: the window that it allows depends on it."""
-    replicas = ReplicaSet(bytes(32), 0, tuple(bytes([index + 1]) * 32 for index in range(4)))
+    replicas = ReplicaSet.genesis(bytes(32), tuple(bytes([index + 1]) * 32 for index in range(4)))
     window, far, signature = 3, 1 << 62, bytes(64)
     votes = tuple(Vote(replica, signature) for replica in range(3))
     names = tuple(number.to_bytes(32, "big") for number in range(BATCHES_PER_BLOCK_MAX))
     proposal = PrePrepare(far, Block(far, far, names), signature)
     change = ViewChange(
         far,
-        CheckpointCert(far, bytes(32), bytes(32), bytes(32), votes),
+        CheckpointCert(far, bytes(32), bytes(32), WIDE, votes),
         (PreparedCert(proposal, votes[:2]),) * window,
         (Complain(far, 3, signature),) * 3,
         3,

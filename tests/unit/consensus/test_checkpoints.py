@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from consensus.effects import Diverged, Executed, Stable
-from consensus.messages import Attest, CheckpointCert, Commit, Message, Prepare
+from consensus.messages import Attest, Commit, Message, Prepare
 from consensus.primitives.crypto import digest
 from consensus.primitives.errors import InvariantViolation
+from consensus.proofs import CheckpointCert
 from tests.helpers.group import Group
-from tests.helpers.votes import make_block
+from tests.helpers.votes import make_block, summarise
 
 ROOT, STATE = digest("test.root"), digest("test.state")
 
@@ -25,7 +26,7 @@ def test_every_block_is_attested_and_checkpoints_carry_the_state() -> None:
     fill(group, 5)
     attests = group.seats[1].said(Attest)
     assert [m.seq for m in attests] == [1, 2, 3, 4, 5]  # type: ignore[attr-defined]
-    assert [bool(m.state_root) for m in attests] == [False, False, False, True, False]  # type: ignore[attr-defined]
+    assert [bool(m.state) for m in attests] == [False, False, False, True, False]  # type: ignore[attr-defined]
 
 
 def test_q_equal_checkpoints_make_it_stable_and_empty_the_log() -> None:
@@ -75,13 +76,13 @@ def test_a_checkpoint_needs_q_signers() -> None:
     group = alone()
     result = group.seats[2].results[-1]
     block = make_block(4, 3)
-    vote = group.voters.attest(1, block, result.journal_root, result.state_root)
+    vote = group.voters.attest(1, block, result.journal_root, result.state.root)
     for _ in range(3):
         group.deliver(2, vote)
     group.deliver(2, replace(vote, replica=3), sender=3)
     assert group.seats[2].blames() == [(3, "bad-signature")]
     assert group[2].stable_seq == 0
-    group.deliver(2, group.voters.attest(3, block, result.journal_root, result.state_root))
+    group.deliver(2, group.voters.attest(3, block, result.journal_root, result.state.root))
     assert group[2].stable_seq == 4
 
 
@@ -145,7 +146,11 @@ def test_a_stable_certificate_is_adopted_from_anybody_and_leads_to_fetching() ->
 def test_a_forged_certificate_moves_nothing() -> None:
     group = Group()
     good = group.voters.checkpoint(make_block(4, 1), ROOT, STATE)
-    for bad in (replace(good, votes=good.votes[:2]), replace(good, seq=8), replace(good, state_root=ROOT)):
+    for bad in (
+        replace(good, votes=good.votes[:2]),
+        replace(good, seq=8),
+        replace(good, state=summarise(ROOT)),
+    ):
         group.deliver(2, bad, sender=1)
     assert group[2].stable_seq == 0
     assert [code for _, code in group.seats[2].blames()] == ["vote-count", "bad-signature", "bad-signature"]
@@ -179,9 +184,9 @@ def test_a_state_that_misses_the_stable_root_diverges_when_it_gets_there() -> No
 @pytest.mark.parametrize(
     "result",
     [
-        Executed(2, make_block(2).digest, ROOT, b""),
-        Executed(1, make_block(1).digest, ROOT, b""),
-        Executed(0, make_block(0).digest, ROOT, STATE),
+        Executed(2, make_block(2).digest, ROOT),
+        Executed(1, make_block(1).digest, ROOT),
+        Executed(0, make_block(0).digest, ROOT, summarise(STATE)),
     ],
 )
 def test_a_result_out_of_turn_stops_the_replica(result: Executed) -> None:
@@ -199,7 +204,7 @@ def test_another_block_than_was_handed_out_stops_the_replica() -> None:
     effects = group[2].step(_certified(group), group.now_us)
     assert any(type(effect).__name__ == "Execute" for effect in effects)
     with pytest.raises(InvariantViolation, match="ran as"):
-        group[2].step(Executed(1, make_block(1, 2).digest, ROOT, b""), group.now_us)
+        group[2].step(Executed(1, make_block(1, 2).digest, ROOT), group.now_us)
 
 
 def _certified(group: Group):  # type: ignore[no-untyped-def]  # an event

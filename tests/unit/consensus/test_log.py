@@ -1,8 +1,9 @@
 """Tallies, and the stash for messages that come too early."""
 
 from consensus.log import Stash, Tally
-from consensus.messages import Complain, Vote
+from consensus.messages import Complain
 from consensus.primitives.crypto import ZERO_DIGEST
+from consensus.proofs import Vote
 
 A, B = bytes([1]) * 32, bytes([2]) * 32
 

@@ -239,7 +239,7 @@ class RealGroup(Group):
     def __init__(self, n: int) -> None:
         self.signers = [Ed25519Signer(bytes([replica]) * 32) for replica in range(n)]
         voters = Voters(n)
-        voters.replicas = ReplicaSet(b"c" * 32, 0, tuple(signer.public_key for signer in self.signers))
+        voters.replicas = ReplicaSet.genesis(b"c" * 32, tuple(signer.public_key for signer in self.signers))
         super().__init__(n, CONFIG, voters)
 
     def signer(self, replica_id: int) -> Signer:

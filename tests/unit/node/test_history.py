@@ -15,7 +15,7 @@ def _history_block(height: int, name: bytes) -> HistoryBlock:
 
 def test_the_history_finds_blocks_envelopes_and_proofs(tmp_path: Path) -> None:
     history = History(tmp_path / "history", CHAIN, 16 * MIB)
-    attest = Attest(1, bytes(32), bytes(32), b"", 2, bytes(64))
+    attest = Attest(1, bytes(32), bytes(32), None, 2, bytes(64))
     history.write([_history_block(1, b"e" * 32), _history_block(2, b"e" * 32)], [(1, (attest,))])
     assert history.height() == 2
     assert history.block(1) == (b"header1", b"journal1")

@@ -5,8 +5,9 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from consensus.messages import CODEC, Block, CommitCert, Vote, batch_digest
+from consensus.messages import CODEC, Block, CommitCert, batch_digest
 from consensus.primitives.errors import ConfigError, StorageError
+from consensus.proofs import Vote
 from node.ledger import Ledger, Turn
 
 CHAIN = bytes([7]) * 32

@@ -118,5 +118,5 @@ def test_an_address_prints_as_it_was_read(text: str) -> None:
 
 
 def test_a_new_view_of_the_largest_network_fits_one_message() -> None:
-    replicas = ReplicaSet(bytes(32), 0, tuple(bytes([index]) * 32 for index in range(REPLICAS_MAX)))
+    replicas = ReplicaSet.genesis(bytes(32), tuple(bytes([index]) * 32 for index in range(REPLICAS_MAX)))
     assert new_view_bytes_max(replicas, Rules().window) <= FRAME_BYTES_MAX

@@ -4,10 +4,11 @@ from dataclasses import fields, replace
 
 import pytest
 
-from consensus.messages import Attest, Vote
+from consensus.messages import Attest
 from consensus.primitives import merkle
 from consensus.primitives.crypto import Ed25519Verifier, digest
 from consensus.primitives.errors import ProtocolError
+from consensus.proofs import StateSummary, Vote
 from consensus.quorum import ReplicaSet
 from engine.commands import Deposit
 from engine.envelope import decode
@@ -24,13 +25,14 @@ from node.receipts import (
 from node.services import ProvenBlock
 from node.wire import Detail
 from tests.helpers.venue import CHAIN_ID, Venue, new, signer
+from tests.helpers.votes import summarise
 
 SIGNERS = [signer(f"validator {index}") for index in range(4)]
-REPLICAS = ReplicaSet(CHAIN_ID, 0, tuple(item.public_key for item in SIGNERS))
+REPLICAS = ReplicaSet.genesis(CHAIN_ID, tuple(item.public_key for item in SIGNERS))
 
 
-def _attest(block: ProvenBlock, *signers: int, state_root: bytes = b"") -> ProvenBlock:
-    bare = Attest(block.height, block.block_digest, block.result.journal_root, state_root, 0, b"")
+def _attest(block: ProvenBlock, *signers: int, state: StateSummary | None = None) -> ProvenBlock:
+    bare = Attest(block.height, block.block_digest, block.result.journal_root, state, 0, b"")
     message = attestation_message(REPLICAS, bare)
     votes = (replace(bare, replica=i, signature=SIGNERS[i].sign(message)) for i in signers)
     return replace(block, attestations=tuple(votes))
@@ -99,7 +101,7 @@ def test_commands_have_results_too():
 
 
 def test_a_checkpoint_attestation_counts_as_well(traded):
-    block = _attest(traded[0], 1, 3, state_root=digest("root"))
+    block = _attest(traded[0], 1, 3, state=summarise(digest("root")))
     assert _verifier().verify(build_receipt(block, 0, Detail.SUMMARY), traded[1][0]).accepted == 200
 
 
@@ -186,7 +188,7 @@ def test_a_bad_signature_beside_enough_good_ones_does_no_harm(traded):
 
 
 def test_attestations_of_another_chain_do_not_count(traded):
-    other = ReplicaSet(digest("another chain"), 0, REPLICAS.keys)
+    other = ReplicaSet(digest("another chain"), REPLICAS.record)
     with pytest.raises(ProtocolError, match="only 0 replicas attest"):
         ReceiptVerifier(other, Ed25519Verifier()).verify(_receipt(traded, 0, Detail.SUMMARY), traded[1][0])
 

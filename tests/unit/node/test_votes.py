@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from consensus.messages import Attest, Block, CheckpointCert, Vote
+from consensus.messages import Attest, Block
 from consensus.primitives.crypto import Ed25519Verifier
 from consensus.primitives.errors import SignatureError
+from consensus.proofs import CheckpointCert, Vote
 from consensus.quorum import ReplicaSet
 from engine.journal import BlockResult, Counts
 from engine.records import JOURNAL
@@ -16,9 +17,10 @@ from node.receipts import attestation_message
 from node.services import ProvenBlock
 from node.votes import AHEAD_MAX, UNPROVEN_MAX, ProofCollector, RememberingVerifier, check_ahead
 from tests.helpers.venue import signer
+from tests.helpers.votes import summarise
 
 SIGNERS = [signer(f"replica {index}") for index in range(4)]
-REPLICAS = ReplicaSet(bytes(32), 0, tuple(item.public_key for item in SIGNERS))
+REPLICAS = ReplicaSet.genesis(bytes(32), tuple(item.public_key for item in SIGNERS))
 BLOCK = Block(1, 5, ())
 
 
@@ -37,9 +39,9 @@ def _result(root: bytes = b"j" * 32) -> BlockResult:
 
 
 def _attest(replica: int, root: bytes = b"j" * 32, state: bytes = b"", seq: int = 1) -> Attest:
-    attest = Attest(seq, BLOCK.digest, root, state, replica, b"")
+    attest = Attest(seq, BLOCK.digest, root, summarise(state) if state else None, replica, b"")
     signature = SIGNERS[replica].sign(attestation_message(REPLICAS, attest))
-    return Attest(seq, BLOCK.digest, root, state, replica, signature)
+    return Attest(seq, BLOCK.digest, root, summarise(state) if state else None, replica, signature)
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_signatures_checked_ahead_need_no_second_computation() -> None:
     attests = [_attest(replica, state=b"s" * 32, seq=32) for replica in range(3)]
     votes = tuple(Vote(item.replica, item.signature) for item in attests)
     bad = (*votes[:2], Vote(2, bytes(64)))
-    certs = [CheckpointCert(32, BLOCK.digest, b"j" * 32, b"s" * 32, item) for item in (votes, bad)]
+    certs = [CheckpointCert(32, BLOCK.digest, b"j" * 32, summarise(b"s" * 32), item) for item in (votes, bad)]
     check_ahead(REPLICAS, Rules(), verifier, certs)
     computed = inner.calls
     for attest in attests:
@@ -124,7 +126,7 @@ def test_a_forged_attestation_neither_counts_nor_blocks_the_true_one(
 ) -> None:
     collector.on_executed(BLOCK, _result(), b"")
     collector.on_attest(0, _attest(0))
-    forged = Attest(1, BLOCK.digest, b"j" * 32, b"", 1, bytes(64))
+    forged = Attest(1, BLOCK.digest, b"j" * 32, None, 1, bytes(64))
     collector.on_attest(forged.replica, forged)
     assert proven == []
     collector.on_attest(1, _attest(1))
@@ -143,7 +145,7 @@ def test_a_peer_cannot_take_the_place_of_anothers_attestation(
     collector: ProofCollector, proven: list[ProvenBlock]
 ) -> None:
     for replica in (0, 1, 2):
-        collector.on_attest(3, Attest(1, BLOCK.digest, b"j" * 32, b"", replica, bytes(64)))
+        collector.on_attest(3, Attest(1, BLOCK.digest, b"j" * 32, None, replica, bytes(64)))
     collector.on_attest(0, _attest(0))
     collector.on_attest(1, _attest(1))
     collector.on_executed(BLOCK, _result(), b"")
@@ -155,7 +157,7 @@ def test_a_flood_of_unsigned_attestations_evicts_no_block_that_waits_for_its_pro
 ) -> None:
     collector.on_executed(BLOCK, _result(), b"")
     for seq in range(2, 2 + 4097):
-        collector.on_attest(3, Attest(seq, BLOCK.digest, b"j" * 32, b"", 3, bytes(64)))
+        collector.on_attest(3, Attest(seq, BLOCK.digest, b"j" * 32, None, 3, bytes(64)))
     assert len(collector._waiting) <= 1 + AHEAD_MAX
     collector.on_attest(0, _attest(0))
     collector.on_attest(1, _attest(1))

@@ -3,7 +3,7 @@
 import dataclasses
 import tracemalloc
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgpack
 import pytest
@@ -11,28 +11,43 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.messages import (
+    ACK_ITEMS_MAX,
+    ACKS_MAX,
     BATCHES_PER_BLOCK_MAX,
+    CHUNK_BYTES_MAX,
+    CHUNKS_FETCH_MAX,
     CODEC,
+    EPOCHS_FETCH_MAX,
     FETCH_MAX,
+    MANIFEST_BYTES_MAX,
+    Ack,
+    Arrival,
     Attest,
     BatchPayload,
     Block,
-    CheckpointCert,
+    Chunk,
     Commit,
     CommitCert,
     Complain,
+    Epochs,
     FetchBatches,
     FetchBlocks,
+    FetchChunks,
+    Manifest,
     NewView,
     PreparedCert,
     PrePrepare,
     Status,
     ViewChange,
-    Vote,
 )
 from consensus.primitives.codec import INT_MAX, SMALL_BYTES, Codec
 from consensus.primitives.errors import ProtocolError
+from consensus.proofs import PARTS_MAX, CheckpointCert, Epoch, EpochProof, Member, StateSummary, Vote
 from consensus.quorum import REPLICAS_MAX
+
+SUMMARY = StateSummary(b"d" * 32, (b"d" * 32,), b"d" * 32, 0)
+WIDE = StateSummary(bytes(32), (bytes(32),) * PARTS_MAX, bytes(32), 1 << 62)
+STABLE = CheckpointCert(32, b"d" * 32, b"d" * 32, SUMMARY, (Vote(1, b"s" * 64),) * 3)
 
 digests = st.binary(min_size=32, max_size=32)
 counts = st.integers(0, INT_MAX)
@@ -89,10 +104,10 @@ def _spell(tag: int, *values: object) -> bytes:
         (_spell(11, bytes(5000)) + b"\x00", "behind the message"),
         (_spell(11, bytes(5000))[:-1], "not msgpack"),
         (_spell(11, [bytes(5000)]), "not msgpack"),
-        (_spell(0, 0, [1, 1, bytes(5000)], b""), "not msgpack"),
-        (_spell(0, 0, [1, 1, [[b"d" * 32]] * 200], b""), "not msgpack"),
-        (_spell(0, 0, [1, [b"d" * 32] * 200], b""), "array of 3 fields"),
-        (_spell(0, -1, [1, 1, [b"%032d" % number for number in range(200)]], b""), "integer"),
+        (_spell(0, 0, [1, 1, bytes(5000)], b"", []), "not msgpack"),
+        (_spell(0, 0, [1, 1, [[b"d" * 32]] * 200], b"", []), "not msgpack"),
+        (_spell(0, 0, [1, [b"d" * 32] * 200], b"", []), "array of 3 fields"),
+        (_spell(0, -1, [1, 1, [b"%032d" % number for number in range(200)]], b"", []), "integer"),
         (_spell(7, 1, None, [], [], 0, bytes(5000), 0), "array of 6 fields"),
         # 0 spelled as a two-byte integer
         (_spell(2, 0, 0, b"d" * 32, 0, b"").replace(b"\x02\x00\x00", b"\x02\xcc\x00\x00"), "canonical"),
@@ -115,7 +130,7 @@ def test_deep_nesting_is_refused():
 
 def test_limits_stated_in_the_messages_hold_when_decoding():
     with pytest.raises(ProtocolError, match="listed twice"):
-        CODEC.decode(_spell(0, 0, [1, 1, [b"d" * 32, b"d" * 32]], b""))
+        CODEC.decode(_spell(0, 0, [1, 1, [b"d" * 32, b"d" * 32]], b"", []))
     with pytest.raises(ProtocolError, match="blocks can be fetched"):
         CODEC.decode(_spell(12, 5, 4))
     assert FetchBlocks(1, 1024)
@@ -144,7 +159,7 @@ def _certificate(number: int) -> PreparedCert:
     return PreparedCert(PrePrepare(1, block, b"s" * 64), (Vote(1, b"s" * 64), Vote(2, b"s" * 64)))
 
 
-@pytest.mark.parametrize("stable", [None, CheckpointCert(32, *[b"d" * 32] * 3, (Vote(1, b"s" * 64),) * 3)])
+@pytest.mark.parametrize("stable", [None, STABLE])
 def test_a_long_message_survives_a_round_trip(stable: CheckpointCert | None) -> None:
     complaints = (Complain(1, 1, b"s" * 64),)
     change = ViewChange(2, stable, tuple(map(_certificate, range(9))), complaints, 1, b"s" * 64)
@@ -187,16 +202,25 @@ def test_the_longest_message_of_each_type_is_allowed() -> None:
     names = tuple(number.to_bytes(32, "big") for number in range(FETCH_MAX))
     block = Block(far, far, names[:BATCHES_PER_BLOCK_MAX])
     proposal = PrePrepare(far, block, signature)
-    stable = CheckpointCert(far, root, root, root, votes)
+    stable = CheckpointCert(far, root, root, WIDE, votes)
+    ack = Ack(tuple(Arrival(name, far) for name in names[:ACK_ITEMS_MAX]), 63, signature)
+    members = tuple(Member(far + index, bytes([index]) * 32) for index in range(REPLICAS_MAX))
+    epoch = Epoch(far, far, members)
     for message in (
         proposal,
         Commit(far, far, root, 63, signature),
         CommitCert(far, block, votes),
-        Attest(far, root, root, root, 63, signature),
+        Attest(far, root, root, WIDE, 63, signature),
         stable,
         Status(far, True, far, stable, True),
         FetchBatches(names),
         BatchPayload(bytes(1 << 20)),
         PreparedCert(proposal, votes),
+        replace(proposal, acks=(ack,) * (ACKS_MAX // 8)),
+        ack,
+        Epochs((EpochProof(epoch, stable),) * EPOCHS_FETCH_MAX),
+        FetchChunks(far, (far,) * CHUNKS_FETCH_MAX),
+        Manifest(far, bytes(MANIFEST_BYTES_MAX)),
+        Chunk(far, far, bytes(CHUNK_BYTES_MAX)),
     ):
         assert CODEC.decode(CODEC.encode(message)) == message

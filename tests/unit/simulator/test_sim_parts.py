@@ -42,12 +42,12 @@ def test_disk_refuses_to_store_a_payload_that_is_not_held() -> None:
 def test_app_chains_blocks_and_runs_each_batch_once() -> None:
     once, twice = ChainApp(2), ChainApp(2)
     name, other = batch_digest(b"a"), batch_digest(b"b")
-    root, state = once.apply(Block(1, 5, (name,)), [b"a"])
-    assert root and state == b""
-    _, state = once.apply(Block(2, 6, (other,)), [b"b"])
+    first = once.apply(Block(1, 5, (name,)), [b"a"])
+    assert first.journal_root and first.state is None
+    last = once.apply(Block(2, 6, (other,)), [b"b"])
     twice.apply(Block(1, 5, (name,)), [b"a"])
-    _, repeated = twice.apply(Block(2, 6, (name, other)), [b"a", b"b"])
-    assert state == repeated != b"" and twice.repeats == 1
+    repeated = twice.apply(Block(2, 6, (name, other)), [b"a", b"b"])
+    assert last.state == repeated.state is not None and twice.repeats == 1
     with pytest.raises(InvariantViolation, match="height 2"):
         once.apply(Block(4, 7, ()), [])
 
