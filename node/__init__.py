@@ -20,6 +20,7 @@ Read `services` first (what a running node offers), then `runtime` (the loop).
     admission   envelopes of clients into micro-batches; `signatures` checks many, `limits` slows keys down
     ingress     the client port; its language is in `wire`, its answers in `queries`,
                 `views` and `receipts`
+    faults      what a test makes go wrong inside a node, read from a file that the environment names
     desk        who waits for which envelope, and the answer each of them gets
     client      the SDK
 

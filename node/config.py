@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from consensus.primitives.errors import ConfigError
-from node.network import parse_address
+from node.network import Address, parse_address
 from node.toml import read_settings, read_toml, refuse_unknown, render_settings, setting
+
+VALIDATOR_ID_MAX = 63
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Home:
 class NodeSettings:
     """[node]"""
 
-    id: int = setting(0, "This validator's id in network.toml.", 0, 63)
+    id: int = setting(0, "This validator's id in network.toml.", 0, VALIDATOR_ID_MAX)
     peer_listen: str = setting("", "Where validators connect; empty: peer_address from network.toml.")
     client_listen: str = setting("", "Where clients connect; empty: client_address from network.toml.")
     worker_threads: int = setting(4, "Threads for signatures, execution and the disk.", 2, 256)
@@ -94,6 +96,9 @@ class PeerSettings:
     handshake_seconds: int = setting(10, "A connection that has not said hello by then is closed.", 1, 120)
     reconnect_ms_min: int = setting(50, "First pause before connecting again, in milliseconds.", 1, 60_000)
     reconnect_ms_max: int = setting(2000, "Longest pause before connecting again.", 1, 600_000)
+    routes: tuple[str, ...] = setting(
+        (), 'Other ways to validators that we dial, behind NAT or a proxy: "2=10.0.0.9:7000".'
+    )
 
 
 @dataclass(frozen=True)
@@ -187,6 +192,40 @@ def write_config(path: Path, config: Config) -> None:
         raise ConfigError(f"{path} exists: edit it, or choose another directory") from error
 
 
+def parse_routes(routes: tuple[str, ...]) -> dict[int, Address]:
+    """Validator id -> where to dial it, from `peers.routes`. Raises `ConfigError`."""
+    found: dict[int, Address] = {}
+    for text in routes:
+        peer, equals, address = text.partition("=")
+        if (
+            not equals
+            or not peer.isascii()
+            or not peer.isdigit()
+            or len(peer) > 2
+            or int(peer) > VALIDATOR_ID_MAX
+        ):
+            raise ConfigError(
+                f"'peers.routes' lists {text!r}; an entry is ID=host:port with a validator's id"
+                f" from 0 to {VALIDATOR_ID_MAX}, such as 2=10.0.0.9:7000"
+            )
+        if int(peer) in found:
+            raise ConfigError(f"'peers.routes' lists validator {peer} twice; leave one entry")
+        found[int(peer)] = parse_address(address, "peers.routes")
+        if found[int(peer)].port == 0:
+            raise ConfigError(f"'peers.routes' lists {text!r}; port 0 cannot be dialled")
+    return found
+
+
+def _check_routes(config: Config) -> None:
+    for peer in parse_routes(config.peers.routes):
+        if peer <= config.node.id:
+            raise ConfigError(
+                f"'peers.routes' lists validator {peer}, which validator {config.node.id} never dials (the"
+                " lower id dials): remove it"
+                + ("" if peer == config.node.id else f", or route to {config.node.id} in its config.toml")
+            )
+
+
 def _check_config(config: Config) -> None:
     for key, text in (("peer_listen", config.node.peer_listen), ("client_listen", config.node.client_listen)):
         if text:
@@ -203,3 +242,4 @@ def _check_config(config: Config) -> None:
         )
     if config.peers.reconnect_ms_min > config.peers.reconnect_ms_max:
         raise ConfigError("'peers.reconnect_ms_min' is above 'peers.reconnect_ms_max'; lower it")
+    _check_routes(config)

@@ -21,6 +21,7 @@ from blake3 import blake3
 
 from consensus.messages import CODEC, CommitCert, batch_digest
 from consensus.primitives.errors import ConfigError, ProtocolError
+from node import faults
 from node.storage import check_damage, open_environment, storage_errors
 
 FORMAT = b"1"
@@ -83,6 +84,7 @@ class Ledger:
                     txn.delete(name, db=self._pending)
             for name in turn.ordered:
                 txn.delete(name, db=self._pending)
+        faults.slow_disk()
 
     def votes(self) -> dict[bytes, bytes]:
         """The whole vote log, in key order."""

@@ -71,10 +71,12 @@ RECEIPTS = Codec(Receipt)
 @dataclass(frozen=True)
 class Outcome:
     """What a verified receipt says. `results` (JOURNAL records, in the envelope's order) is None
-    if only the summary was asked for."""
+    if only the summary was asked for. (`height`, `line`) is the envelope's place in the one order: lines
+    of a block's journal that hold commands were executed in that order."""
 
     envelope_digest: bytes
     height: int
+    line: int
     time_ms: int
     code: Code
     account: int
@@ -136,6 +138,7 @@ class ReceiptVerifier:
         return Outcome(
             envelope_digest=envelope_digest,
             height=receipt.height,
+            line=receipt.envelope_index,
             time_ms=receipt.time_ms,
             code=Code(int(line["code"])),
             account=int(line["account"]),

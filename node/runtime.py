@@ -48,6 +48,7 @@ from consensus.primitives.errors import InputError, InvariantViolation, LedgerEr
 from consensus.proofs import CheckpointCert
 from consensus.replica import Replica
 from engine.machine import Machine
+from node import faults
 from node.answers import Answers
 from node.config import Home
 from node.durable import durable_part
@@ -394,7 +395,7 @@ class Node:
 
     def _now_us(self) -> int:
         """Microseconds since the Unix epoch; never backwards, whatever the system clock does."""
-        self._clock_us = max(self._clock_us, time.time_ns() // 1000)
+        self._clock_us = max(self._clock_us, faults.clock_ns() // 1000)
         return self._clock_us
 
 

@@ -14,6 +14,7 @@ from consensus.effects import Connected
 from consensus.primitives.crypto import Ed25519Verifier
 from consensus.primitives.errors import ConfigError, LedgerError
 from consensus.replica import Replica, ReplicaConfig
+from node import faults
 from node.answers import Answers
 from node.config import Config, Home, load_config
 from node.executor import Executor
@@ -70,6 +71,8 @@ async def run_node(
     config, network = load_config(home.config), load_network(home.network)
     check_node_identity(home, network, config.node.id)
     log = _open_log(home, config)
+    if faults.INJECTED.path is not None:
+        log.warning("faults are injected", path=str(faults.INJECTED.path), faults=str(faults.INJECTED.read()))
     try:
         with _one_error(), HomeLock(home.data), open_stores(home, config, network) as stores:
             report(f"node {config.node.id} of chain {network.chain_id.hex()[:16]}: preparing the engine")

@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 from consensus.primitives.errors import ConfigError
 
 T = TypeVar("T")
-_TYPE_NAMES = {int: "a whole number", str: "a string", bool: "true or false"}
+_TYPE_NAMES = {int: "a whole number", str: "a string", bool: "true or false", tuple: "a list of strings"}
+Value = int | str | bool | tuple[str, ...]
 
 
-def setting(default: int | str | bool, help: str, low: int | None = None, high: int | None = None) -> Any:
-    """A dataclass field with default, help, and, for numbers, an inclusive range."""
+def setting(default: Value, help: str, low: int | None = None, high: int | None = None) -> Any:
+    """A dataclass field with default, help, and, for numbers, an inclusive range. A tuple of strings
+    is a TOML list."""
     return field(default=default, metadata={"help": help, "low": low, "high": high})
 
 
@@ -78,8 +80,10 @@ def render_settings(values: Any, section: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_value(value: int | str | bool) -> str:
-    """TOML spelling of a scalar."""
+def render_value(value: Value) -> str:
+    """TOML spelling of a setting's value."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(render_value, value))}]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -93,6 +97,8 @@ def render_value(value: int | str | bool) -> str:
 def _check(item: Field[Any], value: Any, source: str, section: str) -> Any:
     key = f"{section}.{item.name}"
     kind = type(item.default)
+    if kind is tuple and isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return tuple(value)
     if type(value) is not kind:
         raise ConfigError(f"{source}: '{key}' is {value!r}; it must be {_TYPE_NAMES[kind]}")
     low, high = item.metadata["low"], item.metadata["high"]

@@ -17,7 +17,7 @@ import msgpack
 import trio
 
 from consensus.primitives.errors import ProtocolError
-from node.config import Home, PeerSettings
+from node.config import Home, PeerSettings, parse_routes
 from node.network import Address, Network
 from node.sockets import keep_alive
 from node.telemetry import Log, Metrics
@@ -57,6 +57,7 @@ class Transport:
         self._network = network
         self._replica = replica
         self._settings = settings
+        self._routes = parse_routes(settings.routes)
         self._queue_bytes = settings.queue_bytes + network.frame_bytes_max  # the longest message always fits
         self._deliver = deliver
         self._on_connect = on_connect
@@ -129,7 +130,7 @@ class Transport:
 
     async def _dial(self, peer: int) -> bool:
         """Connect and serve the link until it ends. False: it never said hello."""
-        address = self._network.validators[peer].peer_address
+        address = self._routes.get(peer) or self._network.validators[peer].peer_address
         try:
             with trio.fail_after(self._settings.handshake_seconds):
                 stream = await trio.open_tcp_stream(address.host, address.port)

@@ -9,8 +9,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 
@@ -36,11 +37,20 @@ class NodeFailed(LedgerError):
     """A node stopped by itself; the message holds the end of what it printed."""
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What a node's process runs in, other than this machine as it is."""
+
+    command: Callable[[int], Sequence[str]] = lambda node: ()  # in front of a node's own command
+    environment: Callable[[int], Mapping[str, str]] = lambda node: {}  # beside ours
+
+
 class Launcher:
     """The processes of one network. Use `launch` to make sure that they end."""
 
-    def __init__(self, homes: NetworkHomes, client: Client) -> None:
+    def __init__(self, homes: NetworkHomes, client: Client, surroundings: Surroundings | None = None) -> None:
         self.homes = homes
+        self._surroundings = surroundings or Surroundings()
         self.network = homes.network
         self._client = client
         self._processes: dict[int, trio.Process] = {}
@@ -109,11 +119,20 @@ class Launcher:
         _signal_group(process, signal.SIGKILL)
         await process.wait()
 
+    def pause(self, node: int) -> None:
+        """SIGSTOP: the process keeps its sockets, and does nothing."""
+        _signal_group(self._processes[node], signal.SIGSTOP)
+
+    def resume(self, node: int) -> None:
+        """SIGCONT."""
+        _signal_group(self._processes[node], signal.SIGCONT)
+
     async def stop(self, seconds: float = STOP_SECONDS) -> dict[int, int]:
         """SIGTERM to all that live, SIGKILL to those that linger; their exit statuses."""
         stopped = {node: self._processes[node] for node in self.living()}
         for process in stopped.values():
             _signal_group(process, signal.SIGTERM)
+            _signal_group(process, signal.SIGCONT)  # a paused one, too
         with trio.move_on_after(seconds):
             for process in stopped.values():
                 await process.wait()
@@ -132,7 +151,15 @@ class Launcher:
         if before is not None and before.stdin is not None:
             await before.stdin.aclose()
         # -P: the project is found where it is installed, whatever the working directory holds.
-        command = [sys.executable, "-P", "-m", "ops.cli", "start", "--until-stdin-closes"]
+        command = [
+            *self._surroundings.command(node),
+            sys.executable,
+            "-P",
+            "-m",
+            "ops.cli",
+            "start",
+            "--until-stdin-closes",
+        ]
         command += ["--home", str(self.homes.nodes[node].root)]
         with self.console(node).open("ab") as console:
             self._processes[node] = await trio.lowlevel.open_process(
@@ -141,15 +168,15 @@ class Launcher:
                 stdout=console,
                 stderr=STDOUT,
                 start_new_session=True,
-                env={**os.environ, **LAUNCHED_ENVIRONMENT},
+                env={**os.environ, **LAUNCHED_ENVIRONMENT, **self._surroundings.environment(node)},
             )
 
 
 @asynccontextmanager
-async def launch(homes: NetworkHomes) -> AsyncIterator[Launcher]:
+async def launch(homes: NetworkHomes, surroundings: Surroundings | None = None) -> AsyncIterator[Launcher]:
     """A launcher whose nodes are stopped at the end, whatever happens. Starts none by itself."""
     async with open_client(homes.network, Ed25519Signer(new_seed())) as client:
-        launcher = Launcher(homes, client)
+        launcher = Launcher(homes, client, surroundings)
         try:
             yield launcher
         finally:

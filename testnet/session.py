@@ -15,7 +15,7 @@ from node.keys import load_signer
 from node.setup import NetworkHomes, create_network, find_network
 from node.storage import HomeLock
 from node.warm import warm_kernels
-from testnet.launcher import Launcher, launch, pick_ports
+from testnet.launcher import Launcher, Surroundings, launch, pick_ports
 from testnet.load import Pace, Tally, run_load
 from testnet.sources import Places, Source
 from testnet.venue import desk_seeds, open_venue
@@ -56,17 +56,19 @@ def open_network(root: Path, nodes: int) -> NetworkHomes:
         peer_port=base,
         client_port=base + 100,
         metrics_port=base + 200,
-        adjust=_for_load,
+        adjust=for_load,
     )
 
 
 @asynccontextmanager
-async def run_session(homes: NetworkHomes, source: Source, report: Report) -> AsyncIterator[Session]:
+async def run_session(
+    homes: NetworkHomes, source: Source, report: Report, surroundings: Surroundings | None = None
+) -> AsyncIterator[Session]:
     """Warm the kernels once, start every node, list and fund the source's world, connect its desks."""
     await trio.to_thread.run_sync(warm_kernels, report)
     await trio.to_thread.run_sync(source.warm)
     async with AsyncExitStack() as stack:
-        launcher = await stack.enter_async_context(run_nodes(homes, report))
+        launcher = await stack.enter_async_context(run_nodes(homes, report, surroundings))
         async with open_client(launcher.network, homes.admin_seed) as venue:
             places = await open_venue(venue, source.world, homes.root, source.desks, report)
         desks: list[tuple[Client, Signer]] = []
@@ -80,17 +82,20 @@ async def run_session(homes: NetworkHomes, source: Source, report: Report) -> As
 
 
 @asynccontextmanager
-async def run_nodes(homes: NetworkHomes, report: Report) -> AsyncIterator[Launcher]:
+async def run_nodes(
+    homes: NetworkHomes, report: Report, surroundings: Surroundings | None = None
+) -> AsyncIterator[Launcher]:
     """Every node started and ready; stopped at the end. One launcher at a time may run a network."""
     with HomeLock(homes.root, "stop that network first, or use another --dir"):
-        async with launch(homes) as launcher:
+        async with launch(homes, surroundings) as launcher:
             report(f"starting {launcher.count} nodes of chain {launcher.network.chain_id.hex()[:16]}")
             await launcher.start()
             await launcher.wait_ready()
             yield launcher
 
 
-def _for_load(config: Config) -> Config:
+def for_load(config: Config) -> Config:
+    """A node's settings with no limit on what one key may send."""
     return replace(
         config, admission=replace(config.admission, key_operations_per_second=LOAD_OPERATIONS_PER_SECOND)
     )

@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from consensus.primitives.errors import ConfigError
-from node.config import Config, NodeSettings, load_config, render_config, write_config
+from node.config import (
+    Config,
+    NodeSettings,
+    PeerSettings,
+    load_config,
+    parse_routes,
+    render_config,
+    write_config,
+)
+from node.network import Address
 
 
 def test_the_default_config_reads_back_as_it_was_written(tmp_path: Path) -> None:
@@ -29,6 +38,14 @@ def test_an_empty_config_means_the_defaults(tmp_path: Path) -> None:
     assert load_config(path) == Config()
 
 
+def test_routes_read_back_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    config = replace(Config(), peers=PeerSettings(routes=("2=127.0.0.1:9000", "3=[::1]:9001")))
+    write_config(path, config)
+    assert load_config(path) == config
+    assert parse_routes(config.peers.routes) == {2: Address("127.0.0.1", 9000), 3: Address("::1", 9001)}
+
+
 def test_a_config_is_never_overwritten(tmp_path: Path) -> None:
     write_config(tmp_path / "config.toml", Config())
     with pytest.raises(ConfigError, match="exists"):
@@ -49,6 +66,15 @@ def test_a_config_is_never_overwritten(tmp_path: Path) -> None:
         ("[telemetry]\nmetrics_listen = '0.0.0.0:9100'", "metrics have no password"),
         ("[telemetry]\nlog_level = 'loud'", "use one of debug, info"),
         ("[peers]\nreconnect_ms_min = 5000", "above 'peers.reconnect_ms_max'"),
+        ("[peers]\nroutes = '2=a:1'", "'peers.routes' is '2=a:1'; it must be a list of strings"),
+        ("[peers]\nroutes = [2]", r"'peers.routes' is \[2\]; it must be a list of strings"),
+        ("[peers]\nroutes = ['2:a:1']", "lists '2:a:1'; an entry is ID=host:port"),
+        ("[peers]\nroutes = ['64=a:1']", "a validator's id from 0 to 63"),
+        ("[peers]\nroutes = ['2=a']", "'peers.routes' is 'a'; it must be host:port"),
+        ("[peers]\nroutes = ['2=a:0']", "port 0 cannot be dialled"),
+        ("[peers]\nroutes = ['2=a:1', '2=b:1']", "lists validator 2 twice"),
+        ("[node]\nid = 2\n[peers]\nroutes = ['1=a:1']", "validator 1, which validator 2 never dials"),
+        ("[node]\nid = 2\n[peers]\nroutes = ['2=a:1']", "validator 2, which validator 2 never dials"),
     ],
 )
 def test_a_wrong_config_is_refused_with_key_and_remedy(tmp_path: Path, text: str, message: str) -> None:

@@ -154,6 +154,19 @@ async def test_a_restarted_peer_is_found_again(homes: NetworkHomes) -> None:
             await _until(lambda: first.transport.connected == [])
 
 
+async def test_a_route_is_dialled_instead_of_the_address_in_the_network_file(homes: NetworkHomes) -> None:
+    """Validator 1 listens where validator 0's network file does not say; only the route leads there."""
+    async with _links(homes) as links:
+        (elsewhere,) = await _free_ports(1)
+        clients = [item.client_address for item in links.network.validators]
+        peers = [item.peer_address for item in links.network.validators]
+        peers[1] = Address("127.0.0.1", elsewhere)
+        second = await links.start(1, network=with_addresses(links.network, peers, clients))
+        first = await links.start(0, replace(SETTINGS, routes=(f"1=127.0.0.1:{elsewhere}",)))
+        first.transport.send(1, frame(b"around"))
+        assert await second.inbox.receive() == (0, b"around")
+
+
 async def _healthy_link_is_untouched(first: _Peer, second: _Peer) -> None:
     first.transport.send(second.id, frame(b"still here"))
     assert await second.inbox.receive() == (first.id, b"still here")

@@ -8,7 +8,7 @@ import trio
 
 from consensus.primitives.errors import LedgerError
 from node.setup import create_network
-from testnet.launcher import Launcher, NodeFailed, pick_ports
+from testnet.launcher import Launcher, NodeFailed, Surroundings, pick_ports
 
 STUBBORN = "trap '' TERM; while :; do read line || sleep 0.05; done"
 
@@ -51,6 +51,38 @@ def test_a_node_that_dies_at_start_is_reported_with_its_last_words(launcher):
         await launcher.start(1)
         with pytest.raises(NodeFailed, match=r"node 1 stopped with status 3(.|\n)*the disk is full"):
             await launcher.wait_ready()
+
+    run(main)
+
+
+def test_a_node_runs_in_the_surroundings_it_was_given(launcher):
+    """The command goes in front, and the environment is that node's alone."""
+    plays(launcher, "echo $FAULT; exit 0")
+    launcher._surroundings = Surroundings(
+        lambda node: ["env", f"FAULT=before-{node}"] if node == 1 else [],
+        lambda node: {"FAULT": "beside"},
+    )
+
+    async def main() -> None:
+        await launcher.start(0, 1)
+        for node in (0, 1):
+            await launcher._processes[node].wait()
+        assert launcher.console(0).read_text() == "beside\n"
+        assert launcher.console(1).read_text() == "before-1\n"
+
+    run(main)
+
+
+def test_a_paused_node_stops_cleanly(launcher):
+    """SIGTERM waits in a stopped process until it goes on."""
+    plays(launcher, "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done")
+
+    async def main() -> None:
+        await launcher.start(1)
+        while not launcher.console(1).read_text():
+            await trio.sleep(0.01)
+        launcher.pause(1)
+        assert await launcher.stop(10.0) == {1: 0}
 
     run(main)
 

@@ -37,7 +37,7 @@ class Client:
             raise step
         envelope = decode(data)
         count = len(envelope.orders())
-        return Outcome(envelope.digest, 7, 1, Code.OK, 0, envelope.nonce, count, count - 1, None)
+        return Outcome(envelope.digest, 7, 0, 1, Code.OK, 0, envelope.nonce, count, count - 1, None)
 
 
 def source(n: int = 20, fences: tuple[int, ...] = (), is_ordered: bool = False) -> RecordedSource:
@@ -111,7 +111,7 @@ def test_an_envelope_with_unknown_outcome_is_sent_again_byte_for_byte():
 
 
 def test_final_refusals_are_counted_by_code_and_not_repeated():
-    outcome = Outcome(b"x" * 32, 7, 1, Code.NONCE_USED, 0, 1, 4, 0, None)
+    outcome = Outcome(b"x" * 32, 7, 0, 1, Code.NONCE_USED, 0, 1, 4, 0, None)
     client = Client(Refused("UNKNOWN_KEY", "no"), Rejected(Code.NONCE_USED, outcome, "it"))
     tally = load(client, source(8), Pace(4, window=1))
     assert tally.refused == {"UNKNOWN_KEY": 1, "NONCE_USED": 1}
