@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from consensus.effects import Executed
 from consensus.messages import Block
 from consensus.simulator.app import ChainApp
 from consensus.simulator.checker import LivenessViolation
@@ -178,9 +179,9 @@ def test_a_replica_with_a_wrong_state_stops_voting_and_the_rest_goes_on(seed: in
 class _WrongApp(ChainApp):
     """Goes wrong at block 3."""
 
-    def apply(self, block: Block, payloads: Sequence[bytes]) -> tuple[bytes, bytes]:
-        root, state = super().apply(block, payloads)
-        return (bytes(32), state) if block.seq >= 3 else (root, state)
+    def apply(self, block: Block, payloads: Sequence[bytes]) -> Executed:
+        result = super().apply(block, payloads)
+        return replace(result, journal_root=bytes(32)) if block.seq >= 3 else result
 
 
 def test_a_primary_whose_clock_is_far_off_is_replaced() -> None:
