@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from consensus.simulator.cluster import SimResult, run
 from consensus.simulator.options import NODES_MAX, NODES_MIN
+from consensus.simulator.trial import SimResult, run
 
 SECOND_US = 1_000_000
 FAILURES_SHOWN_MAX = 10

@@ -2,15 +2,18 @@
 
 Read in this order:
 
-    cluster.py     `Cluster` for scenarios, `run(seed)` for the random version
-    options.py     what a seed draws (swarm testing)
-    node.py        inbox, turns, one durable commit a turn, timers, executor, crash and restart
+    cluster.py     `Cluster` for scenarios
+    trial.py       `run(seed)`: the random version, and the liveness check that ends it
+    options.py     what a seed draws (swarm testing); chance.py: one stream of chance for each part
+    node.py        inbox, turns, one durable commit a turn, timers, executor, crash; site.py: what it needs
     checker.py     the rules, recounted from outside: safety on every step
     network.py     delay, loss, reordering, duplicates, replays, clogs, partitions
+    disk.py        torn commits, corrupt and misdirected records, and how they are noticed
     faults.py      when what strikes
-    byzantine.py   replicas that lie, mutation.py bends their messages
+    byzantine.py   replicas that lie, by strategy: liar.py, lies.py, noise.py, mutation.py
+    twins.py       two cores under one key, on a schedule of leaders and partitions
     mutants.py     replicas with known bugs, which the checker must catch
-    disk.py, app.py, crypto.py, scheduler.py, trace.py   what they say
+    app.py, crypto.py, scheduler.py, trace.py   what they say
 
 Decisions
 ---------
@@ -25,4 +28,12 @@ with f of them. Only crashes and the network's faults stop.
 
 2026-11-24  A client repeats a batch to another replica until f+1 executed it. Payloads that only
 some replicas hold after that are theirs to fetch.
+
+2026-11-24  A damaged record is always detected: the disk keeps checksums apart from records, as a
+tree of pages with the checksum in the parent would. Whoever reads one stops, and an operator gives it
+another try or an empty disk. A replica with an empty disk forgot its votes, so it is one of the f for
+the rest of the run: the rules do not hold it to what it said before, and all others must bear it.
+
+2026-11-24  Every part draws from a stream of its own. One stream for all would let any change of the
+options change everything, and no failing run could be made smaller.
 """

@@ -6,6 +6,7 @@ every vote across crashes. What the rules are and where they come from stands wi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from consensus.durable import (
     ACCEPTED,
@@ -85,6 +86,12 @@ class Checker:
         self._marks[node.id] = ()
         for result in node.replayed:
             self._check_root(node, result.seq, result.journal_root)
+
+    def on_wipe(self, node: SimNode) -> None:
+        """Its disk is empty now: it is one of the f who may contradict what they said."""
+        self._note("wipes")
+        for table in (self._votes, self._commits, self._left, self._marks):
+            _forget(table, node.id)
 
     def on_turn(self, node: SimNode, effects: Sequence[Effect]) -> None:
         """View, commit and execution marks only ever grow while a replica is up."""
@@ -396,3 +403,9 @@ class Checker:
 
     def _fail(self, node: SimNode, what: str) -> None:
         raise SafetyViolation(f"replica {node.id} {what}")
+
+
+def _forget(table: dict[Any, Any], node_id: int) -> None:
+    """Remove what `table` knows of a replica, whether it stands first in its keys or is one."""
+    for key in [key for key in table if key == node_id or (isinstance(key, tuple) and key[0] == node_id)]:
+        del table[key]

@@ -5,55 +5,46 @@
     cluster.isolate(cluster.primary())
     cluster.run_until_quiet()
 
-`run` is the random version: it draws the faults from the seed, lets them rage, heals a core that
-can make progress, and demands that every submitted batch is executed everywhere in it.
+Nodes have addresses, replicas have ids: they are equal for everybody but the second of two twins.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import PurePath
-from random import Random
-from traceback import extract_tb
+from collections.abc import Sequence
+from functools import partial
 from zlib import crc32
 
-from consensus.messages import Message, batch_digest
+from consensus.messages import Message, PrePrepare, batch_digest
 from consensus.primitives.crypto import digest
-from consensus.primitives.errors import InvariantViolation, ensure
+from consensus.primitives.errors import ensure
 from consensus.quorum import ReplicaSet
 from consensus.replica import Replica, ReplicaConfig
-from consensus.simulator.byzantine import LIARS, ByzantineNode, TwinsNode
+from consensus.simulator.byzantine import LIARS
+from consensus.simulator.chance import stream
 from consensus.simulator.checker import Checker, LivenessViolation
 from consensus.simulator.crypto import SimKeyring
-from consensus.simulator.faults import Nemesis
+from consensus.simulator.disk import Disk
+from consensus.simulator.liar import ByzantineNode, Identity
 from consensus.simulator.network import Network
-from consensus.simulator.node import SendMessage, SimNode, Site, Timing, make_payload
-from consensus.simulator.options import SimOptions, draw_options
+from consensus.simulator.node import SimNode
+from consensus.simulator.options import SimOptions
 from consensus.simulator.scheduler import SECOND_US, Scheduler
+from consensus.simulator.site import Site, Timing, make_payload
 from consensus.simulator.trace import describe
+from consensus.simulator.twins import Parting, Schedule, ScheduledReplicas, Sides
 
 RETRY_US = 700_000  # a client that got no answer asks somebody else after so long
 SLICE_US = 50_000  # how often quietness is looked for
+MEND_US = 500_000  # an operator looks after a node that stopped
 TRACE_MAX = 200_000
-
-Node = SimNode | TwinsNode
-
-
-@dataclass
-class SimResult:
-    """What became of one seed. `failure` is empty when all rules held."""
-
-    seed: int
-    n: int
-    failure: str = ""
-    virtual_us: int = 0
-    events: int = 0
-    fingerprint: int = 0
-    counters: Mapping[str, int] = field(default_factory=dict)
-    trace: list[str] = field(default_factory=list)
 
 
 class Cluster:
-    """n replicas, some of which lie as `options.strategies` says; everything follows from `seed`."""
+    """n replicas, some of which lie as `options.strategies` says; everything follows from `seed`.
+
+    nodes       every core, by address; `honest` those that follow the protocol
+    byzantine   what each lying replica does, by id
+    faulty      ids that count against f: liars, bad disks, and whoever lost its memory
+    lost        addresses that stay away for good: nothing is expected of them
+    """
 
     def __init__(
         self,
@@ -65,55 +56,104 @@ class Cluster:
     ) -> None:
         self.options = options or SimOptions(n=n)
         ensure(self.options.n == n, f"options are for n={self.options.n}, the cluster has n={n}")
-        self.rng = Random(seed)
+        self.seed = seed
+        self.rng = stream(seed, "work")
         self.scheduler = Scheduler()
         self.keyring = SimKeyring(seed, n)
-        chain_id = digest("kontor.sim-chain", seed.to_bytes(8, "little"))
-        self.replicas = ReplicaSet.genesis(chain_id, self.keyring.public_keys)
-        self.network = Network(
-            self.scheduler, self.rng, self.options.network, n, self._deliver, self._connected
-        )
-        self.checker = Checker(self.replicas, self.keyring, self.options.window)
         self.trace: list[str] = []
         self.fingerprint = 0
+        self.submitted: dict[bytes, bytes] = {}
+        self.lost: set[int] = set()
+        self.counts: dict[str, int] = {}
         self._traces = trace
         self._replica_class = replica_class
         self._batch_count = 0
-        self.submitted: dict[bytes, bytes] = {}
-        liars = self.rng.sample(range(n), len(self.options.strategies))
-        self.byzantine = dict(zip(liars, self.options.strategies, strict=True))
-        self.nodes: list[Node] = [self._make_node(node_id) for node_id in range(n)]
-        self.honest: list[SimNode] = [
-            node for node in self.nodes if isinstance(node, SimNode) and node.id not in self.byzantine
-        ]
+        self._led: dict[tuple[int, int], dict[int, bytes]] = {}
+        self._assign_roles()
+        self.replicas = self._make_replicas()
+        self.parting = self._make_parting()
+        self.network = Network(
+            self.scheduler,
+            stream(seed, "network"),
+            self.options.network,
+            len(self._ids),
+            self._deliver,
+            self._connected,
+        )
+        self.checker = Checker(self.replicas, self.keyring, self.options.window)
+        self.nodes: list[SimNode] = [self._make_node(address) for address in range(len(self._ids))]
+        self.honest = [node for node in self.nodes if node.id not in self.byzantine]
         for node in self.nodes:
             node.start()
 
     # Building
 
-    def _make_node(self, node_id: int) -> Node:
-        strategy = self.byzantine.get(node_id)
-        if strategy is None:
-            return SimNode(self._make_site(node_id), self._send, self.checker)
-        if strategy != "twins":
-            return self._make_liar(node_id, strategy, self._send)
-        twins = TwinsNode(node_id, self.replicas.n, self.scheduler, self.rng, SECOND_US)
-        twins.cores = [self._make_liar(node_id, strategy, twins.filter(core, self._send)) for core in (0, 1)]
-        return twins
+    def _assign_roles(self) -> None:
+        """Who lies, who has a bad disk, and which address each replica id has."""
+        options, rng = self.options, stream(self.seed, "roles")
+        faulty = rng.sample(range(options.n), len(options.strategies) + options.disk.bad_disks)
+        liars, self._bad_disks = faulty[: len(options.strategies)], faulty[len(options.strategies) :]
+        self.byzantine = dict(zip(liars, options.strategies, strict=True))
+        self.faulty = set(faulty)
+        twins = [node_id for node_id in liars if self.byzantine[node_id] == "twins"]
+        self._ids = [*range(options.n), *twins]  # replica id by address
+        self._twins = {node_id: options.n + place for place, node_id in enumerate(twins)}
+        self._addresses = [
+            [address for address, bearer in enumerate(self._ids) if bearer == node_id]
+            for node_id in range(options.n)
+        ]
 
-    def _make_liar(self, node_id: int, strategy: str, send: SendMessage) -> ByzantineNode:
-        liar = LIARS[strategy](node_id, self.replicas, self.keyring.signers[node_id], self.rng, send)
-        node = ByzantineNode(self._make_site(node_id), liar.send, None)
+    def _make_replicas(self) -> ReplicaSet:
+        options, keys = self.options, self.keyring.public_keys
+        chain_id = digest("kontor.sim-chain", self.seed.to_bytes(8, "little"))
+        if not options.twin_views:
+            return ReplicaSet.genesis(chain_id, keys)
+        rng = stream(self.seed, "leaders")
+        leaders = Schedule.draw_leaders(rng, options.n, list(self._twins), options.twin_views)
+        return ScheduledReplicas(chain_id, ReplicaSet.genesis(chain_id, keys).record, leaders)
+
+    def _make_parting(self) -> Parting | None:
+        rng, count = stream(self.seed, "twins"), len(self._ids)
+        if self.options.twin_views:
+            return Schedule(rng, count, self.options.twin_views)
+        return Sides(rng, self.scheduler, self._twins, count) if self._twins else None
+
+    def _make_node(self, address: int) -> SimNode:
+        site = self._make_site(address)
+        strategy = self.byzantine.get(site.node_id)
+        if strategy is None:
+            return SimNode(site, self._send, self.checker)
+        signer = self.keyring.signers[site.node_id]
+        rng = stream(self.seed, f"liar {address}")
+        identity = Identity(site.node_id, address, self.replicas, signer, rng, self._send)
+        liar = LIARS[strategy](identity)
+        node = ByzantineNode(site, liar.send, None)
         node.liar = liar
         return node
 
-    def _make_site(self, node_id: int) -> Site:
-        options = self.options
-        skew = options.faults.clock_skew_us
-        timing = Timing(options.commit_us, options.execute_us, self.rng.randint(-skew, skew))
+    def _make_site(self, address: int) -> Site:
+        options, node_id, rng = self.options, self._ids[address], stream(self.seed, f"node {address}")
+        faults = options.faults
+        skew = rng.randint(-faults.clock_skew_us, faults.clock_skew_us)
+        timing = Timing(
+            options.commit_us, options.execute_us, skew, faults.timer_late_rate, faults.timer_late_us
+        )
+        disk = Disk(
+            stream(self.seed, f"disk {address}"), options.disk if node_id in self._bad_disks else None
+        )
         peers = tuple(peer for peer in range(options.n) if peer != node_id)
         return Site(
-            node_id, peers, self.scheduler, self.rng, timing, options.checkpoint_interval, self._make_replica
+            node_id,
+            address,
+            peers,
+            self.scheduler,
+            rng,
+            timing,
+            options.checkpoint_interval,
+            disk,
+            options.disk.torn_rate,
+            self._make_replica,
+            self._on_broken,
         )
 
     def _make_replica(self, node: SimNode) -> Replica:
@@ -123,6 +163,7 @@ class Cluster:
             checkpoint_interval=options.checkpoint_interval,
             in_flight_max=options.in_flight_max,
             block_orders_max=options.block_orders_max,
+            stash_max=options.stash_max,
             request_timeout_us=options.request_timeout_us,
             view_timeout_us=options.view_timeout_us,
         )
@@ -134,7 +175,7 @@ class Cluster:
             self.keyring.signers[node.id],
             self.keyring,
             config,
-            durable=dict(node.disk.votes),
+            durable=node.votes,
             committed=node.disk.committed,
             executed=node.app.height,
             replayed=node.replayed,
@@ -142,23 +183,43 @@ class Cluster:
 
     # The network's two ends
 
-    def _send(self, sender: int, to: int, message: Message) -> None:
+    def _send(self, source: int, to: int, message: Message) -> None:
         if self._traces:
-            self._say(f"{sender}→{to} {describe(message)}")
-        self.network.send(sender, to, message)
+            self.say(f"{source}→{to} {describe(message)}")
+        if self.parting is None:
+            self.network.send(source, to, message)
+            return
+        if isinstance(message, PrePrepare) and self._ids[source] in self._twins:
+            self._note_leader(source, message)
+        for target in self._addresses[to]:
+            if self.parting.allows(source, target, message):
+                self.network.send(source, target, message)
 
-    def _deliver(self, sender: int, to: int, message: Message) -> None:
-        place = b"%d %d %d %s" % (self.scheduler.now_us, sender, to, type(message).__name__.encode())
+    def _note_leader(self, source: int, message: PrePrepare) -> None:
+        """Two twins that both lead a view, with different proposals for one place, are what Twins is for."""
+        led = self._led.setdefault((message.view, message.block.seq), {})
+        if self.replicas.primary(message.view) == self._ids[source] and source not in led:
+            led[source] = message.block.digest
+            if len(set(led.values())) == 2:
+                self.count("twins.two_leaders")
+
+    def _deliver(self, source: int, target: int, message: Message) -> None:
+        place = b"%d %d %d %s" % (self.scheduler.now_us, source, target, type(message).__name__.encode())
         self.fingerprint = crc32(place, self.fingerprint)
-        self.nodes[to].receive(sender, message)
+        self.nodes[target].receive(self._ids[source], message)
 
-    def _connected(self, node_id: int, peer: int) -> None:
-        if self.nodes[peer].up:
-            self.nodes[node_id].connected(peer)
+    def _connected(self, address: int, peer: int) -> None:
+        if self.nodes[peer].up and self._ids[address] != self._ids[peer]:
+            self.nodes[address].connected(self._ids[peer])
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Add a line to the trace, if there is one."""
         if self._traces and len(self.trace) < TRACE_MAX:
             self.trace.append(f"{self.scheduler.now_us / SECOND_US:10.6f} {text}")
+
+    def count(self, name: str) -> None:
+        """Note that something happened which no node counts."""
+        self.counts[name] = self.counts.get(name, 0) + 1
 
     # What a test does
 
@@ -171,7 +232,7 @@ class Cluster:
             self._submit(payload, to)
 
     def _submit(self, payload: bytes, to: int | None) -> None:
-        live = [node.id for node in self.nodes if node.up]
+        live = [node.address for node in self.nodes if node.up and node.address not in self.lost]
         if to is None and live:
             to = self.rng.choice(live)
         if to is not None:
@@ -195,20 +256,44 @@ class Cluster:
 
     def isolate(self, node_id: int) -> None:
         """Cut one replica off from all others."""
-        self._say(f"isolate {node_id}")
+        self.say(f"isolate {node_id}")
         self.network.isolate(node_id)
 
-    def crash(self, node_id: int) -> None:
+    def crash(self, address: int) -> None:
         """Stop a node at whatever it is doing."""
-        self._say(f"crash {node_id}")
-        self.nodes[node_id].crash()
+        self.say(f"crash {address}")
+        self.nodes[address].crash()
 
-    def restart(self, node_id: int) -> None:
+    def restart(self, address: int) -> None:
         """Start a stopped node from what it made durable."""
-        self._say(f"restart {node_id}")
-        if not self.nodes[node_id].up:
-            self.nodes[node_id].start()
-            self.network.connect(node_id)
+        self.say(f"restart {address}")
+        if not self.nodes[address].up and address not in self.lost:
+            self.nodes[address].start()
+            self.network.connect(address)
+
+    def may_wipe(self, address: int) -> bool:
+        """Whether f allows that this replica forgets all it promised: the protocol bears f such."""
+        node_id = self._ids[address]
+        return node_id in self.faulty or len(self.faulty) < self.replicas.f
+
+    def wipe(self, address: int) -> None:
+        """Give a node an empty disk. It is down until restarted, and counts as faulty from now on."""
+        self.say(f"wipe {address}")
+        self.faulty.add(self._ids[address])
+        self.nodes[address].wipe()
+
+    def _on_broken(self, node: SimNode) -> None:
+        """Its disk gave a damaged record: the operator tries again, and then replaces the disk."""
+        self.say(f"stopped {node.address}: {node.broken}")
+        ensure(node.id in self.faulty, f"replica {node.id} stopped for a disk that has no faults")
+        self.scheduler.after(MEND_US, partial(self._mend, node, node.incarnation))
+
+    def _mend(self, node: SimNode, incarnation: int) -> None:
+        if node.up or node.incarnation != incarnation:
+            return
+        if self.rng.random() < 0.7:
+            self.wipe(node.address)
+        self.restart(node.address)
 
     def distrust(self, node_id: int) -> None:
         """From now on no rule is expected to hold for this node."""
@@ -217,9 +302,13 @@ class Cluster:
             self.honest.remove(node)
 
     def heal(self) -> None:
-        """Rejoin the network and stop losing messages."""
-        self._say("heal")
+        """Rejoin the network, and stop all that hinders."""
+        self.say("heal")
         self.network.heal()
+        for node in self.nodes:
+            node.soothe()
+        if isinstance(self.parting, Schedule):
+            self.parting.whole = True
 
     def run_for(self, duration_us: int) -> None:
         """Let virtual time pass."""
@@ -234,23 +323,29 @@ class Cluster:
         while not self.is_quiet(among):
             if self.scheduler.now_us >= deadline:
                 raise LivenessViolation(
-                    f"not done {limit_us / SECOND_US:g} s after healing: {self._explain(among)}"
+                    f"not done {limit_us / SECOND_US:g} s after healing: {self.explain(among)}"
                 )
             self.run_for(SLICE_US)
 
     def is_quiet(self, among: Sequence[int] | None = None) -> bool:
         """Whether all live honest nodes stand at one height and have executed all that was submitted."""
-        nodes = self._live(among)
+        nodes = self.live(among)
         if len({node.app.height for node in nodes}) > 1:
             return False
         return all(name in node.app.executed for node in nodes for name in self.submitted)
 
-    def _live(self, among: Sequence[int] | None) -> list[SimNode]:
-        return [node for node in self.honest if node.up and (among is None or node.id in among)]
+    def live(self, among: Sequence[int] | None = None) -> list[SimNode]:
+        """Honest nodes of which something is expected."""
+        return [
+            node
+            for node in self.honest
+            if node.up and node.address not in self.lost and (among is None or node.id in among)
+        ]
 
-    def _explain(self, among: Sequence[int] | None) -> str:
+    def explain(self, among: Sequence[int] | None = None) -> str:
+        """Where everybody stands, for a failure's message."""
         parts = []
-        for node in self._live(among):
+        for node in self.live(among):
             missing = sum(name not in node.app.executed for name in self.submitted)
             replica = node.replica
             parts.append(
@@ -262,50 +357,17 @@ class Cluster:
     def counters(self) -> dict[str, int]:
         """Everything that was counted, by replicas and around them."""
         total: dict[str, int] = {}
-        sources = [self.network.counters, self.checker.counters]
+        sources = [self.network.counters, self.checker.counters, self.counts]
         for node in self.honest:
             sources += [
                 node.counters,
+                node.disk.counters,
                 {f"replica.{name}": value for name, value in node.all_replica_counters().items()},
             ]
         for source in sources:
             for name, value in source.items():
                 total[name] = total.get(name, 0) + value
         return dict(sorted(total.items()))
-
-    # The random version
-
-    def rage(self) -> None:
-        """Submit the work at random moments while faults strike."""
-        options = self.options
-        nemesis = Nemesis(
-            self.scheduler,
-            self.rng,
-            options.faults,
-            self.network,
-            self.nodes,
-            self.primary,
-            self.restart,
-            self._say,
-        )
-        for _ in range(options.batches):
-            self.scheduler.at(self.rng.randrange(options.fault_phase_us), self.submit)
-        self.scheduler.after(RETRY_US, self.retry)
-        self.run_for(options.fault_phase_us)
-        nemesis.stop()
-        self.network.counters.update(nemesis.counters)
-
-    def settle(self) -> None:
-        """Heal everything but `leave_dead` replicas, add some work, and demand that all of it gets done."""
-        self.heal()
-        dead = self.rng.sample(self.honest, self.options.leave_dead)
-        for node in dead:
-            self.crash(node.id)
-        for each in self.nodes:
-            if each not in dead:
-                self.restart(each.id)
-        self.submit(batches=3)
-        self.run_until_quiet(self.options.recovery_us)
 
 
 def check_agreement(cluster: Cluster) -> None:
@@ -318,35 +380,3 @@ def check_agreement(cluster: Cluster) -> None:
     heights = {node.app.height: node.app.journal_root for node in live}
     for node in live:
         ensure(heights[node.app.height] == node.app.journal_root, f"replica {node.id} has another root")
-
-
-def run(
-    seed: int,
-    n: int = 4,
-    options: SimOptions | None = None,
-    replica_class: type[Replica] = Replica,
-    trace: bool = False,
-) -> SimResult:
-    """Run one seed. Never raises for what a replica does wrong: the result says it."""
-    options = options or draw_options(Random(seed), n)
-    result = SimResult(seed, n)
-    cluster = Cluster(n, seed, options, replica_class, trace)
-    try:
-        cluster.rage()
-        cluster.settle()
-        check_agreement(cluster)
-    except Exception as error:
-        result.failure = f"{type(error).__name__}: {error}"
-        if not isinstance(error, InvariantViolation):
-            result.failure += f" ({_origin(error)})"
-    result.virtual_us = cluster.scheduler.now_us
-    result.events = cluster.scheduler.events
-    result.fingerprint = cluster.fingerprint
-    result.counters = cluster.counters()
-    result.trace = cluster.trace
-    return result
-
-
-def _origin(error: Exception) -> str:
-    frame = extract_tb(error.__traceback__)[-1]
-    return f"{PurePath(frame.filename).name}:{frame.lineno}"

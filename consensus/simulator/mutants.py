@@ -24,9 +24,9 @@ from consensus.primitives.crypto import digest
 from consensus.proofs import CheckpointCert, Vote
 from consensus.quorum import ReplicaSet
 from consensus.simulator.app import ChainApp
-from consensus.simulator.cluster import SimResult, run
 from consensus.simulator.node import DURABLE, SimNode
 from consensus.simulator.options import FaultOptions, NetworkOptions, SimOptions, draw_options
+from consensus.simulator.trial import SimResult, run
 from consensus.state import ReplicaState
 
 SEEDS_MAX = 60  # a mutant that survives so many seeds has survived
@@ -54,7 +54,16 @@ class Mutant:
 
     def options(self, seed: int) -> SimOptions:
         """Faults of this seed, with the liars that the bug needs."""
-        drawn = replace(draw_options(Random(seed), self.n), strategies=self.strategies, leave_dead=0)
+        drawn = draw_options(Random(seed), self.n)
+        # No more than f may be faulty, and here the liars are: all disks keep what they took.
+        drawn = replace(
+            drawn,
+            strategies=self.strategies,
+            leave_dead=0,
+            twin_views=drawn.twin_views if "twins" in self.strategies else 0,
+            disk=replace(drawn.disk, bad_disks=0),
+            faults=replace(drawn.faults, wipe_gap_us=0),
+        )
         return self.prepare(drawn)
 
     @contextmanager

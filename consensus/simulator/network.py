@@ -101,7 +101,15 @@ class Network:
     def clog(self, link: tuple[int, int], duration_us: int) -> None:
         """Hold back everything sent on `link` for `duration_us`."""
         self._note("clogs")
-        self._clogged_until[link] = self._scheduler.now_us + duration_us
+        until = self._scheduler.now_us + duration_us
+        self._clogged_until[link] = max(until, self._clogged_until.get(link, 0))
+
+    def clog_address(self, address: int, duration_us: int) -> None:
+        """Hold back everything to and from `address` for `duration_us`."""
+        for other in range(self._count):
+            if other != address:
+                self.clog((address, other), duration_us)
+                self.clog((other, address), duration_us)
 
     def cut(self, from_side: Iterable[int], to_side: Iterable[int], symmetric: bool = True) -> None:
         """Lose everything from one side to the other; if symmetric, also back."""

@@ -6,10 +6,8 @@ meanwhile wait for the next turn. A crash may fall before the commit, after it, 
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from random import Random
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import replace
 
 from consensus.durable import VoteLog
 from consensus.effects import (
@@ -36,95 +34,51 @@ from consensus.effects import (
     TimerFired,
 )
 from consensus.messages import BatchPayload, Block, FetchBatches, Message, batch_digest
-from consensus.replica import Replica
+from consensus.primitives.errors import ensure
 from consensus.simulator.app import ChainApp
-from consensus.simulator.disk import Disk
-from consensus.simulator.scheduler import Scheduler
+from consensus.simulator.disk import DiskCorrupted
+from consensus.simulator.site import EPOCH_US, PAYLOAD_MAGIC, Observer, SendMessage, Site, is_well_formed
 
-EPOCH_US = 1_795_000_000 * 1_000_000  # the virtual clock's zero, as a date
 INBOX_MAX = 8192
 POOL_MAX = 4096
-PAYLOAD_MAX = 1024
-PAYLOAD_MAGIC = b"sim1"
 EXECUTE_QUEUE_MAX = 512
+SLOWNESS = 20  # how many times longer everything takes on a node that is slow for a while
 
 DURABLE = frozenset((Persist, Erase, StoreBatches, StoreBlock))
 
 
-def make_payload(number: int, orders: int) -> bytes:
-    """A well-formed micro-batch: magic, how many orders it stands for, and what makes it unique."""
-    return PAYLOAD_MAGIC + bytes([orders]) + number.to_bytes(8, "little")
-
-
-def is_well_formed(payload: bytes) -> bool:
-    """What a node's admission would say of a micro-batch from a peer."""
-    return len(payload) <= PAYLOAD_MAX and payload.startswith(PAYLOAD_MAGIC) and len(payload) == 13
-
-
-class Observer(Protocol):
-    """Who watches every step of an honest node; raises when a rule is broken."""
-
-    def on_turn(self, node: "SimNode", effects: Sequence[Effect]) -> None: ...
-
-    def on_durable(self, node: "SimNode", effects: Sequence[Effect]) -> None: ...
-
-    def on_send(self, node: "SimNode", message: Message) -> None: ...
-
-    def on_execute(self, node: "SimNode", block: Block, journal_root: bytes) -> None: ...
-
-    def on_restart(self, node: "SimNode") -> None: ...
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Speeds of one node, µs; `clock_skew_us` may be negative."""
-
-    commit_us: int
-    execute_us: int
-    clock_skew_us: int
-
-
-MakeReplica = Callable[["SimNode"], Replica]
-SendMessage = Callable[[int, int, Message], None]
-
-
-@dataclass(frozen=True)
-class Site:
-    """What a node is built from. `peers` are the ids a broadcast reaches, in order."""
-
-    node_id: int
-    peers: tuple[int, ...]
-    scheduler: Scheduler
-    rng: Random
-    timing: Timing
-    checkpoint_interval: int
-    make_replica: MakeReplica
-
-
 class SimNode:
-    """Runs one replica at its site; sends by `send`, watched by `observer` if it is honest."""
+    """Runs one replica at its site; sends by `send`, watched by `observer` if it is honest.
+
+    `broken` says why a node stopped by itself: it found a damaged record on its disk. The operator
+    restarts it, or gives it an empty disk.
+    """
 
     def __init__(self, site: Site, send: SendMessage, observer: Observer | None) -> None:
         self.id = site.node_id
+        self.address = site.address
         self.peers = site.peers
         self.timing = site.timing
-        self.disk = Disk()
+        self.disk = site.disk
         self.up = False
+        self.broken = ""
         self.incarnation = 0
         self.counters: dict[str, int] = {}
         self._past_counters: dict[str, int] = {}
         self.observer = observer
+        self._site = site
         self._scheduler = site.scheduler
         self._rng = site.rng
-        self._interval = site.checkpoint_interval
-        self._make_replica = site.make_replica
         self._send = send
+        self._clock_jump_us = 0
+        self._slow_until = 0
         self._reset_memory()
 
     def _reset_memory(self) -> None:
-        self.app = ChainApp(self._interval, self.id)
+        self.app = ChainApp(self._site.checkpoint_interval, self.id)
         self.pool: dict[bytes, bytes] = {}
         self.wanted: set[bytes] = set()  # asked for by the replica; looked up, never iterated
+        self.votes: dict[bytes, bytes] = {}
         self.replayed: list[Executed] = []
         self._inbox: list[Event] = []
         self._turn_scheduled = False
@@ -139,7 +93,7 @@ class SimNode:
     @property
     def now_us(self) -> int:
         """What this node's clock shows."""
-        return EPOCH_US + self._scheduler.now_us + self.timing.clock_skew_us
+        return EPOCH_US + self._scheduler.now_us + self.timing.clock_skew_us + self._clock_jump_us
 
     # Life and death
 
@@ -147,9 +101,20 @@ class SimNode:
         """Boot from what is durable: replay committed blocks, then start the replica."""
         self._reset_memory()
         self.incarnation += 1
-        self.up = True
+        self.broken = ""
+        try:
+            self._boot()
+        except DiskCorrupted as fault:
+            self._break(fault)
+
+    def _boot(self) -> None:
+        completed = self.disk.recover()
+        if completed and self.observer:
+            self.observer.on_durable(self, completed)
+        self.votes = self.disk.read_votes()
         self._replay()
-        self.replica = self._make_replica(self)
+        self.replica = self._site.make_replica(self)
+        self.up = True
         if self.observer:
             self.observer.on_restart(self)
         effects = list(self.replica.start(self.now_us))
@@ -157,42 +122,68 @@ class SimNode:
             if name not in self.disk.listed:
                 self._inbox.append(_batch_ready(name, payload, self.id))
         for seq in range(self.app.height + 1, self.disk.committed + 1):
-            self._to_execute.append(self.disk.blocks[seq].block)
+            self._to_execute.append(self.disk.read_block(seq).block)
         self._execute_next()
         self._commit(effects)
 
     def _replay(self) -> None:
         """Run stored blocks again: up to the stable checkpoint at least, the rest now or by the executor."""
-        stable = VoteLog(lambda effect: None, self.disk.votes).low
+        stable = VoteLog(lambda effect: None, self.votes).low
         last = self.disk.committed
         if self._rng.random() < 0.5:
             last = self._rng.randint(min(stable, last), last)
         self.replayed = []
         for seq in range(1, last + 1):
-            block = self.disk.blocks[seq].block
-            result = self.app.apply(block, [self.disk.batches[name] for name in block.batches])
+            block = self.disk.read_block(seq).block
+            result = self.app.apply(block, [self._payload(name) for name in block.batches])
             if seq >= stable:
                 self.replayed.append(result)
 
+    def _payload(self, name: bytes) -> bytes:
+        payload = self.pool.get(name) or self.disk.read_batch(name)
+        ensure(payload is not None, f"batch {name.hex()[:8]} of a committed block is not stored")
+        return payload or b""
+
     def crash(self) -> None:
-        """Lose what is not durable; a commit under way is drawn to be lost, kept, or partly sent."""
+        """Lose what is not durable; a commit under way is drawn to be lost, torn, kept, or partly sent."""
         if not self.up:
             return
         turn = self._turn
-        if turn is not None and self._rng.random() < 0.5:
+        if turn is None:
+            self._note("crash.between_turns")
+        elif self._rng.random() < 0.4:
             self._note("crash.after_commit")
             self._make_durable(turn)
             messages = [effect for effect in turn if isinstance(effect, Send | Broadcast)]
             for effect in messages[: self._rng.randint(0, len(messages))]:
                 self._transmit(effect)
-        elif turn is not None:
-            self._note("crash.before_commit")
+        elif self._site.torn_rate:
+            self._note("crash.amid_commit")
+            self.disk.tear(turn, self.pool, self._site.torn_rate)
         else:
-            self._note("crash.between_turns")
+            self._note("crash.before_commit")
+        self._die()
+
+    def _die(self) -> None:
         self._past_counters = self.all_replica_counters()
         self.up = False
         self.incarnation += 1
         self._reset_memory()
+
+    def _break(self, fault: DiskCorrupted) -> None:
+        """Stop loudly: nothing leaves a node that cannot trust its own disk."""
+        self._note("stopped_by_disk")
+        self._die()
+        self.broken = str(fault)
+        self._site.on_broken(self)
+
+    def wipe(self) -> None:
+        """Replace the disk by an empty one; what this replica promised is forgotten."""
+        self.crash()
+        self._note("wipes")
+        self.disk.wipe()
+        if self.observer:
+            self.observer.on_wipe(self)
 
     def all_replica_counters(self) -> dict[str, int]:
         """What the replica counted, over all its lives."""
@@ -202,6 +193,8 @@ class SimNode:
                 total[name] = total.get(name, 0) + value
         return total
 
+    # Nuisances
+
     def doom(self, kill: Callable[[], None]) -> None:
         """Call `kill` during the next durable commit: the moment that matters most."""
         self._doom = kill
@@ -209,6 +202,26 @@ class SimNode:
     def pause(self, duration_us: int) -> None:
         """Do nothing for a while; messages pile up."""
         self._paused_until = max(self._paused_until, self._scheduler.now_us + duration_us)
+
+    def slow(self, duration_us: int) -> None:
+        """Commit and execute slowly for a while."""
+        self._slow_until = max(self._slow_until, self._scheduler.now_us + duration_us)
+
+    def jump_clock(self, leap_us: int) -> None:
+        """From now on the clock is off by `leap_us` besides its skew."""
+        self._clock_jump_us = leap_us
+
+    def soothe(self) -> None:
+        """An end to all of it; the skew that was there from the start stays."""
+        self._clock_jump_us = self._slow_until = self._paused_until = 0
+        self.timing = replace(self.timing, timer_late_rate=0.0)
+        self.disk.faults = None
+        self._doom = None
+        self._schedule_turn()
+
+    def _lasts(self, mean_us: int) -> int:
+        slowness = SLOWNESS if self._slow_until > self._scheduler.now_us else 1
+        return int(mean_us * slowness * (0.5 + self._rng.random()))
 
     # In
 
@@ -232,7 +245,7 @@ class SimNode:
             return
         self._hold(payload, self.id)
         for peer in self.peers:
-            self._send(self.id, peer, BatchPayload(payload))
+            self._send(self.address, peer, BatchPayload(payload))
 
     def _hold(self, payload: bytes, origin: int) -> None:
         if not is_well_formed(payload):
@@ -284,7 +297,7 @@ class SimNode:
     def _commit(self, effects: list[Effect]) -> None:
         if not DURABLE.isdisjoint(map(type, effects)):
             self._turn = effects
-            delay = int(self.timing.commit_us * (0.5 + self._rng.random()))
+            delay = self._lasts(self.timing.commit_us)
             if self._doom:
                 self._scheduler.after(self._rng.randint(0, delay), self._doom)
                 self._doom = None
@@ -305,8 +318,11 @@ class SimNode:
             self.observer.on_durable(self, effects)
 
     def _release(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            self._carry_out(effect)
+        try:
+            for effect in effects:
+                self._carry_out(effect)
+        except DiskCorrupted as fault:
+            self._break(fault)
         self._schedule_turn()
 
     def _carry_out(self, effect: Effect) -> None:
@@ -340,22 +356,22 @@ class SimNode:
         if self.observer:
             self.observer.on_send(self, message)
         if isinstance(effect, Send):
-            self._send(self.id, effect.to, message)
+            self._send(self.address, effect.to, message)
         else:
             for peer in self.peers:
-                self._send(self.id, peer, message)
+                self._send(self.address, peer, message)
 
     def _send_batches(self, to: int, digests: tuple[bytes, ...]) -> None:
         for name in digests:
-            payload = self.pool.get(name) or self.disk.batches.get(name)
+            payload = self.pool.get(name) or self.disk.read_batch(name)
             if payload is not None:
-                self._send(self.id, to, BatchPayload(payload))
+                self._send(self.address, to, BatchPayload(payload))
 
     def _send_blocks(self, to: int, first: int, last: int) -> None:
         self._note("blocks_served")
         for seq in range(first, last + 1):
             if seq in self.disk.blocks:
-                self._send(self.id, to, self.disk.blocks[seq])
+                self._send(self.address, to, self.disk.read_block(seq))
 
     def _drop_from_pool(self, stable: int) -> None:
         self._note("stable")
@@ -367,6 +383,9 @@ class SimNode:
     def _set_timer(self, name: str, delay_us: int) -> None:
         self._timer_count += 1
         self._timers[name] = self._timer_count
+        timing = self.timing
+        if timing.timer_late_rate and self._rng.random() < timing.timer_late_rate:
+            delay_us += int(self._rng.random() * timing.timer_late_us)
         self._scheduler.after(delay_us, self._fire, self.incarnation, name, self._timer_count)
 
     def _fire(self, incarnation: int, name: str, token: int) -> None:
@@ -379,15 +398,18 @@ class SimNode:
     def _execute_next(self) -> None:
         if self._to_execute and not self._executing:
             self._executing = True
-            delay = int(self.timing.execute_us * (0.5 + self._rng.random()))
-            self._scheduler.after(delay, self._execute, self.incarnation)
+            self._scheduler.after(self._lasts(self.timing.execute_us), self._execute, self.incarnation)
 
     def _execute(self, incarnation: int) -> None:
         if incarnation != self.incarnation:
             return
         self._executing = False
         block = self._to_execute.popleft()
-        payloads = [self.pool.get(name) or self.disk.batches[name] for name in block.batches]
+        try:
+            payloads = [self._payload(name) for name in block.batches]
+        except DiskCorrupted as fault:
+            self._break(fault)
+            return
         result = self.app.apply(block, payloads)
         if self.observer:
             self.observer.on_execute(self, block, result.journal_root)

@@ -1,11 +1,12 @@
 """What one seed draws: how bad its network, disks and neighbours are.
 
 Swarm testing (Groce et al., ISSTA 2012): every seed switches each fault on or off and draws its
-strength, so that a rare fault is not always masked by a common one. Ranges follow
-TigerBeetle's VOPR.
+strength, so that a rare fault is not always masked by a common one. Ranges follow TigerBeetle's
+VOPR. Whatever may break safety or progress when too many replicas suffer it (lies, lost disks, death)
+is drawn within the f replicas that the protocol survives; the rest may strike everybody.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 
 MS_US = 1_000
@@ -14,16 +15,19 @@ NODES_MAX = 13
 
 STRATEGIES = (
     "silent",
+    "selective",
     "equivocate",
     "repeat",
     "twins",
     "mutate",
     "replay",
+    "stale",
     "forge",
     "flood",
     "withhold",
     "amnesia",
     "split",
+    "missync",
 )
 
 
@@ -45,7 +49,14 @@ class NetworkOptions:
 
 @dataclass(frozen=True)
 class FaultOptions:
-    """Mean gaps between faults in µs while the fault phase lasts; 0 switches one off."""
+    """Mean gaps between faults in µs while the fault phase lasts; 0 switches one off.
+
+    swizzle      a random group is clogged one by one, and unclogged in another order
+    clock_jump   a clock leaps by up to `clock_jump_us`, either way; `clock_skew_us` is there from the start
+    slow         a node takes `SLOWNESS` times as long to commit and to execute
+    wipe         a disk is replaced by an empty one, as far as f allows
+    timer_late   this share of timers fires up to `timer_late_us` late
+    """
 
     crash_gap_us: int = 0
     down_us: int = 400_000
@@ -53,9 +64,33 @@ class FaultOptions:
     partition_us: int = 1_000_000
     clog_gap_us: int = 0
     clog_us: int = 500_000
+    swizzle_gap_us: int = 0
+    swizzle_us: int = 1_000_000
     pause_gap_us: int = 0
     pause_us: int = 300_000
     clock_skew_us: int = 0
+    clock_jump_gap_us: int = 0
+    clock_jump_us: int = 0
+    slow_gap_us: int = 0
+    slow_us: int = 1_000_000
+    wipe_gap_us: int = 0
+    timer_late_rate: float = 0.0
+    timer_late_us: int = 0
+
+
+@dataclass(frozen=True)
+class DiskOptions:
+    """What disks do. `torn_rate`: share of the writes under way that a crash leaves torn.
+
+    `bad_disks` replicas have a bad disk: the rates hold for each read or write of one record there. A
+    misdirected write lands on another record. All are detected by checksums when read.
+    """
+
+    torn_rate: float = 0.0
+    bad_disks: int = 0
+    read_fault_rate: float = 0.0
+    write_fault_rate: float = 0.0
+    misdirect_rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,53 +98,95 @@ class SimOptions:
     """One run: the cluster, its faults, its work, and how long it may take to recover.
 
     `strategies` names what the Byzantine replicas do; its length is how many there are, at most f.
+    `twin_views`: so many first views follow a drawn schedule of leaders and of partitions in each phase.
+    `leave_dead` replicas stay away in the end; more than f allows, and only safety is demanded.
     """
 
     n: int = 4
-    network: NetworkOptions = NetworkOptions()
-    faults: FaultOptions = FaultOptions()
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    faults: FaultOptions = field(default_factory=FaultOptions)
+    disk: DiskOptions = field(default_factory=DiskOptions)
     strategies: tuple[str, ...] = ()
+    twin_views: int = 0
     commit_us: int = 300
     execute_us: int = 200
     batches: int = 40
     fault_phase_us: int = 8_000_000
-    recovery_us: int = 30_000_000
+    recovery_us: int = 60_000_000
     leave_dead: int = 0
     window: int = 16
     checkpoint_interval: int = 4
     in_flight_max: int = 4
     block_orders_max: int = 65536
+    stash_max: int = 1024
     request_timeout_us: int = 400_000
     view_timeout_us: int = 400_000
 
     def calm(self) -> "SimOptions":
         """The same cluster and work without a single fault."""
-        return replace(self, network=NetworkOptions(), faults=FaultOptions(), strategies=(), leave_dead=0)
+        return replace(
+            self,
+            network=NetworkOptions(),
+            faults=FaultOptions(),
+            disk=DiskOptions(),
+            strategies=(),
+            twin_views=0,
+            leave_dead=0,
+        )
 
 
 def draw_options(rng: Random, n: int) -> SimOptions:
     """Draw a run's options; uses `rng` only."""
-    faulty = (n - 1) // 3
-    byzantine = rng.randint(0, faulty) if rng.random() < 0.6 else 0
+    budget = (n - 1) // 3
+    byzantine = rng.randint(0, budget) if rng.random() < 0.6 else 0
     strategies = tuple(rng.choice(STRATEGIES) for _ in range(byzantine))
+    bad_disks = rng.randint(0, budget - byzantine) if rng.random() < 0.4 else 0
+    spare = budget - byzantine - bad_disks
     interval = rng.choice((2, 4, 8))
-    return SimOptions(
+    options = SimOptions(
         n=n,
         network=_draw_network(rng),
-        faults=_draw_faults(rng),
+        faults=_draw_faults(rng, spare),
+        disk=_draw_disk(rng, bad_disks),
         strategies=strategies,
         commit_us=rng.choice((50, 300, 2_000, 10_000)),
         execute_us=rng.choice((20, 200, 5_000)),
         batches=rng.choice((20, 40, 80)),
         fault_phase_us=rng.randint(3, 10) * 1_000 * MS_US,
-        leave_dead=rng.randint(0, faulty - byzantine) if rng.random() < 0.3 else 0,
+        leave_dead=_draw_dead(rng, n, spare),
         window=interval * rng.choice((2, 3, 8)),
         checkpoint_interval=interval,
         in_flight_max=rng.choice((1, 4, 8)),
         block_orders_max=rng.choice((8, 64, 65536)),
+        stash_max=rng.choice((16, 128, 1024)),
         request_timeout_us=rng.choice((150, 400, 1_000)) * MS_US,
         view_timeout_us=rng.choice((150, 400, 1_000)) * MS_US,
     )
+    if "twins" in strategies and rng.random() < 0.6:
+        return _scheduled(rng, options)
+    return options
+
+
+def _scheduled(rng: Random, options: SimOptions) -> SimOptions:
+    """A Twins scenario: the schedule is the fault, and the network is otherwise calm."""
+    return replace(
+        options,
+        network=NetworkOptions(),
+        faults=FaultOptions(crash_gap_us=options.faults.crash_gap_us, down_us=options.faults.down_us),
+        twin_views=rng.randint(2, 10),
+        request_timeout_us=150 * MS_US,
+        view_timeout_us=150 * MS_US,
+        fault_phase_us=rng.randint(2, 5) * 1_000 * MS_US,
+        window=64,
+        checkpoint_interval=rng.choice((4, 16)),
+    )
+
+
+def _draw_dead(rng: Random, n: int, spare: int) -> int:
+    """Mostly within what f leaves; now and then so many that nothing may go on."""
+    if n >= 4 and rng.random() < 0.02:
+        return (n - 1) // 3 + 1
+    return rng.randint(0, spare) if rng.random() < 0.4 else 0
 
 
 def _draw_network(rng: Random) -> NetworkOptions:
@@ -119,24 +196,43 @@ def _draw_network(rng: Random) -> NetworkOptions:
         tail_rate=_maybe(rng, 0.5, 0.05),
         tail_us=rng.choice((10_000, 100_000, 500_000)),
         loss_rate=_maybe(rng, 0.5, 0.3),
-        duplicate_rate=_maybe(rng, 0.5, 0.5),
-        replay_rate=_maybe(rng, 0.3, 0.1),
+        duplicate_rate=_maybe(rng, 0.3, 0.5),
+        replay_rate=_maybe(rng, 0.3, 0.5),
         reorders=rng.random() < 0.7,
-        link_capacity=rng.choice((20, 200, 4096)),
+        link_capacity=rng.choice((rng.randint(2, 20), 200, 4096)),
     )
 
 
-def _draw_faults(rng: Random) -> FaultOptions:
+def _draw_faults(rng: Random, spare: int) -> FaultOptions:
     return FaultOptions(
-        crash_gap_us=_maybe_gap(rng),
+        crash_gap_us=_maybe_gap(rng, 0.5),
         down_us=rng.choice((1, 100, 1_000)) * MS_US,
-        partition_gap_us=_maybe_gap(rng),
+        partition_gap_us=_maybe_gap(rng, 0.5),
         partition_us=rng.choice((100, 1_000, 3_000)) * MS_US,
-        clog_gap_us=_maybe_gap(rng),
-        clog_us=rng.choice((50, 500, 5_000)) * MS_US,
-        pause_gap_us=_maybe_gap(rng),
+        clog_gap_us=_maybe_gap(rng, 0.4),
+        clog_us=rng.choice((50, 500, 2_500)) * MS_US,
+        swizzle_gap_us=_maybe_gap(rng, 0.3),
+        swizzle_us=rng.choice((300, 1_000, 2_500)) * MS_US,
+        pause_gap_us=_maybe_gap(rng, 0.4),
         pause_us=rng.choice((100, 1_000)) * MS_US,
         clock_skew_us=rng.choice((0, 1_000, 200_000)),
+        clock_jump_gap_us=_maybe_gap(rng, 0.25),
+        clock_jump_us=rng.choice((100, 1_000, 20_000)) * MS_US,
+        slow_gap_us=_maybe_gap(rng, 0.25),
+        slow_us=rng.choice((300, 2_000)) * MS_US,
+        wipe_gap_us=_maybe_gap(rng, 0.4) if spare else 0,
+        timer_late_rate=_maybe(rng, 0.25, 0.5),
+        timer_late_us=rng.choice((10, 100, 1_000)) * MS_US,
+    )
+
+
+def _draw_disk(rng: Random, bad_disks: int) -> DiskOptions:
+    return DiskOptions(
+        torn_rate=rng.uniform(0.8, 1.0) if rng.random() < 0.7 else 0.0,
+        bad_disks=bad_disks,
+        read_fault_rate=_maybe_rare(rng) if bad_disks else 0.0,
+        write_fault_rate=_maybe_rare(rng) if bad_disks else 0.0,
+        misdirect_rate=_maybe_rare(rng) if bad_disks else 0.0,
     )
 
 
@@ -144,5 +240,10 @@ def _maybe(rng: Random, chance: float, most: float) -> float:
     return rng.random() * most if rng.random() < chance else 0.0
 
 
-def _maybe_gap(rng: Random) -> int:
-    return rng.choice((300, 1_000, 3_000)) * MS_US if rng.random() < 0.5 else 0
+def _maybe_rare(rng: Random) -> float:
+    """Between one in a thousand and one in ten: each magnitude as often as the other."""
+    return float(10 ** rng.uniform(-3, -1)) if rng.random() < 0.6 else 0.0
+
+
+def _maybe_gap(rng: Random, chance: float) -> int:
+    return rng.choice((300, 1_000, 3_000)) * MS_US if rng.random() < chance else 0

@@ -2,8 +2,8 @@
 
 import pytest
 
-from consensus.simulator.cluster import run
 from consensus.simulator.mutants import MUTANTS, SEEDS_MAX, Mutant, hunt
+from consensus.simulator.trial import run
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

@@ -10,8 +10,9 @@ from consensus.messages import Block
 from consensus.simulator.app import ChainApp
 from consensus.simulator.checker import LivenessViolation
 from consensus.simulator.cluster import Cluster, check_agreement
-from consensus.simulator.options import STRATEGIES, NetworkOptions, SimOptions
+from consensus.simulator.options import STRATEGIES, DiskOptions, NetworkOptions, SimOptions
 from consensus.simulator.scheduler import SECOND_US
+from consensus.simulator.trial import find_excuse, run
 
 SEEDS = range(5)
 CALM = SimOptions()
@@ -202,3 +203,65 @@ def test_a_cluster_without_a_quorum_is_reported_as_stuck() -> None:
     cluster.submit(batches=2, to=0)
     with pytest.raises(LivenessViolation, match="lacks 2 batches"):
         cluster.run_until_quiet(limit_us=5 * SECOND_US)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_replica_with_an_empty_disk_rejoins_and_nobody_loses_a_block(seed: int) -> None:
+    """It forgot what it promised, so it is one of the f; the others stay agreed."""
+    cluster = Cluster(n=4, seed=seed)
+    cluster.retry()
+    cluster.submit(batches=10)
+    cluster.run_for(SECOND_US)
+    assert cluster.may_wipe(2)
+    cluster.wipe(2)
+    assert not cluster.may_wipe(1) and cluster.nodes[2].disk.committed == 0
+    cluster.submit(batches=10)
+    cluster.run_for(SECOND_US)
+    cluster.restart(2)
+    cluster.run_until_quiet()
+    check_agreement(cluster)
+    assert len(cluster.live()) == 4
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_bad_disk_stops_its_node_loudly_and_nothing_wrong_leaves_it(seed: int) -> None:
+    disk = DiskOptions(bad_disks=1, read_fault_rate=0.05, write_fault_rate=0.1, misdirect_rate=0.1)
+    cluster = Cluster(n=4, seed=seed, options=replace(CALM, disk=disk))
+    cluster.retry()
+    for _ in range(10):
+        cluster.submit(batches=2)
+        cluster.run_for(300_000)
+        for address in range(4):
+            cluster.crash(address)
+            cluster.restart(address)
+    cluster.heal()
+    cluster.run_until_quiet()
+    check_agreement(cluster)
+    counters = cluster.counters()
+    assert counters["node.stopped_by_disk"] > 0
+    assert len(cluster.faulty) == 1
+
+
+@pytest.mark.parametrize("views", [2, 6, 12])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_twins_on_a_schedule_of_leaders_and_partitions_cannot_fork_the_rest(seed: int, views: int) -> None:
+    options = replace(CALM, strategies=("twins",), twin_views=views, request_timeout_us=150_000)
+    assert run(seed, 4, options).failure == ""
+
+
+def test_more_deaths_than_f_are_a_missing_quorum_and_no_failure_of_the_code() -> None:
+    result = run(3, 4, replace(CALM, leave_dead=2))
+    assert result.failure == "" and result.counters["liveness.missing_quorum"] == 1
+
+
+def test_a_block_that_no_disk_holds_any_more_is_missing_data() -> None:
+    cluster = Cluster(n=4, seed=1)
+    cluster.isolate(3)
+    cluster.submit(batches=3, to=0)
+    cluster.run_for(2 * SECOND_US)
+    assert find_excuse(cluster) == ""
+    for address in (0, 1, 2):
+        cluster.nodes[address].wipe()
+    assert find_excuse(cluster) == "missing data"
+    cluster.lost.update((0, 1))
+    assert find_excuse(cluster) == "missing quorum"

@@ -12,12 +12,12 @@ from random import Random
 import pytest
 
 from consensus.simulator.byzantine import LIARS
-from consensus.simulator.cluster import run
 from consensus.simulator.options import STRATEGIES, draw_options
+from consensus.simulator.trial import run
 
 FINGERPRINT = """
 import json
-from consensus.simulator.cluster import run
+from consensus.simulator.trial import run
 results = [run(seed, 4) for seed in (3, 17)]
 print(json.dumps([[r.failure, r.fingerprint, r.events, dict(r.counters)] for r in results]))
 """

@@ -80,6 +80,16 @@ def test_a_clogged_link_delivers_only_afterwards() -> None:
     assert times[2] < 10_000 and times[0] >= 1_000_000
 
 
+def test_a_clogged_address_neither_hears_nor_is_heard_for_a_while() -> None:
+    wire = Wire(NetworkOptions())
+    wire.network.clog_address(1, 1_000_000)
+    for sender, to in ((0, 1), (1, 2), (0, 2)):
+        wire.send(1, sender, to)
+    wire.drain()
+    times = {(sender, to): time_us for time_us, sender, to, _ in wire.arrived}
+    assert times[0, 2] < 10_000 and min(times[0, 1], times[1, 2]) >= 1_000_000
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_a_cut_loses_one_direction_or_both_until_healed(symmetric: bool) -> None:
     wire = Wire(NetworkOptions())

@@ -5,7 +5,7 @@ from argparse import ArgumentParser
 
 import pytest
 
-from consensus.simulator.cluster import SimResult
+from consensus.simulator.trial import SimResult
 from testnet import sim
 
 
