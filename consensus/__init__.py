@@ -5,6 +5,7 @@ Read in this order:
     primitives/      errors, canonical bytes, digests, signatures, Merkle proofs; imports nothing
     messages.py      the protocol's vocabulary, and what each signature covers
     effects.py       every event that enters a replica and every effect that leaves it
+    signing.py       what a signer may sign: one body for each place, nothing below a floor
     quorum.py        replica sets and the arithmetic of quorums
     replica.py       `Replica.step`: the one dispatch; lists the parts it stands on, `ordering.py` first
     simulator/       whole clusters in virtual time, from one seed
@@ -36,4 +37,13 @@ clock then lags nobody.
 
 2026-11-24  A view change that carries n−f complaints takes its receivers along. The proof is as good
 as having heard the complaints, and no replica is left behind because they were lost on the way.
+
+2026-11-24  A signer keeps a record of its own, which a crash may leave one turn ahead of the vote log (the
+two are flushed side by side, or the signer is another process). So nothing is signed whose content a
+replay could change: a view change and a new view are written to the vote log first and signed a turn
+later (a timer of no time); that costs one commit in a rare event. Proposals and prepares are signed at
+once, since each block would pay that commit; there the signer may refuse, and the replica withholds:
+a primary proposes nothing more in its view and complains with the others, a backup lets the prepares
+of others count. Results are deterministic; where damage was repaired in between, the attestation is
+withheld. Any other refusal means that this disk is older than what was signed, and stops the replica.
 """

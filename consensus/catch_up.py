@@ -198,7 +198,7 @@ class CatchUp:
         if view > state.view or (view == state.view and active):
             return
         proof = state.votes.new_view if state.active else state.votes.view_change
-        if proof is not None and proof.view == state.view:
+        if proof is not None and proof.signature and proof.view == state.view:
             state.send(peer, proof)
             state.count("views_forwarded")
 

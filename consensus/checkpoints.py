@@ -9,12 +9,13 @@ executed that far itself.
 
 from collections.abc import Sequence
 
-from consensus.certificates import check_attest, check_checkpoint
+from consensus.certificates import CHECKPOINT, check_attest, check_checkpoint
 from consensus.effects import Executed, Stable
 from consensus.log import Tally
 from consensus.messages import Attest
 from consensus.primitives.errors import ensure
-from consensus.proofs import CheckpointCert
+from consensus.proofs import CheckpointCert, compute_result_digest
+from consensus.signing import SignatureRefused
 from consensus.state import ReplicaState
 
 
@@ -22,11 +23,13 @@ class Checkpoints:
     """Results of blocks above the low water mark, ours and others'.
 
     own     our attestations by seq, above the low water mark, executed in this life or replayed
+    unsaid  digests of results we came to and may not attest, since we once attested others
     heard   how far each other replica showed to be
     """
 
     def __init__(self, state: ReplicaState) -> None:
         self.own: dict[int, Attest] = {}
+        self.unsaid: dict[int, bytes] = {}
         self.latest: Attest | None = None
         self.heard: dict[int, int] = {}
         self._state = state
@@ -47,10 +50,12 @@ class Checkpoints:
         if self._state.diverged:
             return
         for attest in [self.own[seq] for seq in sorted(self.own) if self._is_checkpoint(seq)]:
+            # Signed again, so that the signer's record holds all that is sent.
+            self._state.sign(CHECKPOINT, 0, attest.seq, attest.result_digest)
             self._state.broadcast(attest)
         if self.latest and not self._is_checkpoint(self.latest.seq):
             self._state.broadcast(self.latest)
-        for seq in sorted(self.own):
+        for seq in sorted([*self.own, *self.unsaid]):
             self._judge(seq)
         self._announce_stable()
 
@@ -70,8 +75,9 @@ class Checkpoints:
         if stable is not None and result.seq == stable.seq:
             self._compare_with_stable(stable, result)
         if result.seq > state.low and not state.diverged:
-            self._attest(result)
-            state.broadcast(self.own[result.seq])
+            attest = self._attest(result)
+            if attest is not None:
+                state.broadcast(attest)
             self._judge(result.seq)
         self._announce_stable()
 
@@ -105,23 +111,38 @@ class Checkpoints:
         state = self._state
         if cert.seq <= state.low:
             return
-        ours = self.own.get(cert.seq)
-        if ours is not None and ours.result_digest != cert.result_digest:
-            state.diverge(cert.seq, ours.result_digest, cert.result_digest)
+        ours = self._result_of(cert.seq)
+        if ours is not None and ours != cert.result_digest:
+            state.diverge(cert.seq, ours, cert.result_digest)
         state.votes.stabilise(cert)
         for vote in cert.votes:
             self.heard[vote.replica] = max(self.heard.get(vote.replica, 0), cert.seq)
         state.window_moved = True
         state.count("checkpoints")
         self.own = {seq: attest for seq, attest in self.own.items() if seq > cert.seq}
+        self.unsaid = {seq: result for seq, result in self.unsaid.items() if seq > cert.seq}
         self._tallies = {seq: tally for seq, tally in self._tallies.items() if seq > cert.seq}
         self._announce_stable()
 
-    def _attest(self, result: Executed) -> None:
-        attest = self._state.sign_attest(result)
+    def _attest(self, result: Executed) -> Attest | None:
+        """Sign what came out; None if another result was signed before a damage, or a repair."""
+        try:
+            attest = self._state.sign_attest(result)
+        except SignatureRefused:
+            state_digest = result.state.digest if result.state else b""
+            self.unsaid[result.seq] = compute_result_digest(
+                result.block_digest, result.journal_root, state_digest
+            )
+            return None
         if result.state:
             self._state.votes.attest(attest)
         self._keep_own(attest)
+        return attest
+
+    def _result_of(self, seq: int) -> bytes | None:
+        """What we came to at `seq`, said or not."""
+        own = self.own.get(seq)
+        return own.result_digest if own is not None else self.unsaid.get(seq)
 
     def _keep_own(self, attest: Attest) -> None:
         self.own[attest.seq] = attest
@@ -137,13 +158,13 @@ class Checkpoints:
 
     def _judge(self, seq: int) -> None:
         """Look whether others agree among themselves: against us, or enough for a stable checkpoint."""
-        state, tally, ours = self._state, self._tallies.get(seq), self.own.get(seq)
+        state, tally, ours = self._state, self._tallies.get(seq), self._result_of(seq)
         if tally is None:
             return
         if ours is not None:
-            other = tally.find(state.replicas.weak_quorum, ours.result_digest)
+            other = tally.find(state.replicas.weak_quorum, ours)
             if other is not None:
-                state.diverge(seq, ours.result_digest, other)
+                state.diverge(seq, ours, other)
         if self._is_checkpoint(seq):
             agreed = tally.find(state.replicas.quorum)
             if agreed is not None:

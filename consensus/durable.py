@@ -6,7 +6,8 @@ and the log takes one digest per (view, seq). That is why a restarted replica ca
 
     key                  value
     view                 view (8 bytes), then 1 if active, 0 if left and not yet entered
-    view-change          own ViewChange for the current view, until the next one
+    view-change          own ViewChange for the current view, until the next one; unsigned for a turn
+    new-view-draft       own NewView for the view being entered, unsigned, until it is entered
     new-view             the NewView of the current view
     stable               the highest known CheckpointCert
     accepted/SEQ         the PrePrepare this replica proposed or prepared last
@@ -30,6 +31,7 @@ from consensus.proofs import CheckpointCert
 VIEW = b"view"
 VIEW_CHANGE = b"view-change"
 NEW_VIEW = b"new-view"
+DRAFT = b"new-view-draft"
 STABLE = b"stable"
 ACCEPTED = b"accepted/"
 PREPARED = b"prepared/"
@@ -53,6 +55,7 @@ class VoteLog:
         self.active = True
         self.view_change: ViewChange | None = None
         self.new_view: NewView | None = None
+        self.draft: NewView | None = None
         self.stable: CheckpointCert | None = None
         self.low = 0  # low water mark: the seq of `stable`
         self.accepted: dict[int, PrePrepare] = {}
@@ -66,13 +69,37 @@ class VoteLog:
     # Views
 
     def leave(self, view_change: ViewChange) -> None:
-        """From now on this replica is in `view_change.view`, inactive."""
+        """From now on this replica is in `view_change.view`, inactive. The message is not signed yet."""
         ensure(view_change.view > self.view, f"view {self.view} cannot be left for {view_change.view}")
         self.view, self.active = view_change.view, False
         self.view_change, self.new_view = view_change, None
         self._persist_view()
         self._emit(Persist(VIEW_CHANGE, CODEC.encode(view_change)))
         self._emit(Erase(NEW_VIEW))
+        self._drop_draft()
+
+    def sign_view_change(self, signed: ViewChange) -> None:
+        """The very message this view was entered by, signed now that it is durable."""
+        before = self.view_change
+        ensure(
+            before is not None and before.body_digest == signed.body_digest,
+            f"view change to {signed.view} is not the one in the log",
+        )
+        if before != signed:
+            self.view_change = signed
+            self._emit(Persist(VIEW_CHANGE, CODEC.encode(signed)))
+
+    def keep_draft(self, draft: NewView) -> None:
+        """What this replica, as primary, will announce: one for a view, so that no crash leads to two."""
+        ensure(not self.active and draft.view == self.view, f"view {draft.view} is not being entered")
+        ensure(self.draft is None, f"a second new-view message for view {draft.view}")
+        self.draft = draft
+        self._emit(Persist(DRAFT, CODEC.encode(draft)))
+
+    def _drop_draft(self) -> None:
+        if self.draft is not None:
+            self.draft = None
+            self._emit(Erase(DRAFT))
 
     def enter(self, new_view: NewView) -> None:
         """From now on this replica is active in `new_view.view`."""
@@ -82,6 +109,7 @@ class VoteLog:
         self.new_view = new_view
         self._persist_view()
         self._emit(Persist(NEW_VIEW, CODEC.encode(new_view)))
+        self._drop_draft()
 
     def _persist_view(self) -> None:
         self._emit(Persist(VIEW, self.view.to_bytes(8, "big") + bytes([self.active])))
@@ -165,6 +193,8 @@ class VoteLog:
                 self.view, self.active = int.from_bytes(value[:8], "big"), value[8] == 1
             case b"view-change":
                 self.view_change = _decode(ViewChange, key, value)
+            case b"new-view-draft":
+                self.draft = _decode(NewView, key, value)
             case b"new-view":
                 self.new_view = _decode(NewView, key, value)
             case b"stable":
@@ -186,6 +216,8 @@ class VoteLog:
             raise StorageError(f"vote log is active in view {self.view} but lacks its new-view message")
         if not self.active and (self.view_change is None or self.view_change.view != self.view):
             raise StorageError(f"vote log left for view {self.view} but lacks its view change")
+        if self.draft is not None and (self.active or self.draft.view != self.view):
+            raise StorageError(f"vote log has a draft for view {self.draft.view}, but is in view {self.view}")
         places = [*self.accepted, *self.prepared, *self.delivered, *self.checkpoints]
         if any(seq <= self.low for seq in places):
             raise StorageError(f"vote log has entries at or below its stable checkpoint {self.low}")

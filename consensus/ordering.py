@@ -12,6 +12,7 @@ from consensus.effects import BatchReady, Execute, StoreBatches, StoreBlock
 from consensus.log import Slot, Stash, Tally
 from consensus.messages import Block, Commit, CommitCert, Message, Prepare, PreparedCert, PrePrepare
 from consensus.primitives.errors import ensure
+from consensus.signing import SignatureRefused
 from consensus.state import ReplicaState
 
 PAYLOADS_AHEAD = 16  # committed blocks whose payloads are fetched before their turn
@@ -50,7 +51,13 @@ class Ordering:
             chosen = self._batches.choose(config.block_orders_max, config.block_bytes_max)
             self._last_time_ms = max(state.now_us // 1000, self._last_time_ms)
             block = Block(self.next_seq, self._last_time_ms, chosen)
-            signature = state.sign(PRE_PREPARE, state.view, block.seq, block.digest)
+            try:
+                signature = state.ask_signer(PRE_PREPARE, state.view, block.seq, block.digest)
+            except SignatureRefused:
+                # A proposal for this place was signed before a crash, and is lost. Others wait in vain
+                # for it, so this view ends by their complaints, and ours.
+                state.resigned = state.view
+                return
             self.next_seq += 1
             state.count("proposals")
             slot = self._open(block.seq)
@@ -62,7 +69,7 @@ class Ordering:
         last = self.next_seq - 1
         return (
             state.active
-            and state.is_primary
+            and state.leads
             and not state.diverged
             and last < state.low + config.window
             and last - state.committed < config.in_flight_max
@@ -211,11 +218,17 @@ class Ordering:
         if block.batches:
             state.emit(StoreBatches(block.batches))
         if not state.is_primary:
-            vote = state.sign_prepare(proposal)
-            slot.prepares.add(state.id, vote.digest, vote.signature, vote)
-            state.broadcast(vote)
+            self._vote(slot, proposal)
         elif slot.fresh:
             state.broadcast(proposal)
+
+    def _vote(self, slot: Slot, proposal: PrePrepare) -> None:
+        try:
+            vote = self._state.sign_prepare(proposal)
+        except SignatureRefused:
+            return  # another proposal was signed for just before a crash; prepares of others still count
+        slot.prepares.add(self._state.id, vote.digest, vote.signature, vote)
+        self._state.broadcast(vote)
 
     def _is_acceptable(self, slot: Slot, block: Block) -> bool:
         state, config = self._state, self._state.config
@@ -327,6 +340,8 @@ class Ordering:
                 self.next_seq = max(self.next_seq, seq + 1)
                 self._offer(self._open(seq), proposal, fresh=False)
                 if state.is_primary and not state.diverged:
+                    # Signed again, so that the signer's record holds all that is sent.
+                    state.sign(PRE_PREPARE, proposal.view, seq, proposal.block.digest)
                     state.broadcast(proposal)
         for seq, cert in sorted(state.votes.prepared.items()):
             if cert.proposal.view == state.view and seq in self.slots:

@@ -51,7 +51,7 @@ class Pacemaker:
             self._delivered = state.committed
             if state.active:
                 self.attempts = 0
-        if not self._armed and state.active and not state.is_primary and self._is_busy():
+        if not self._armed and state.active and not state.leads and self._is_busy():
             self._armed = True
             self._busy_since_us = state.now_us
             state.emit(SetTimer(REQUEST, self._scaled(state.config.request_timeout_us) // 2))
@@ -67,7 +67,7 @@ class Pacemaker:
         """
         state = self._state
         self._armed = False
-        if not state.active or state.is_primary or not self._is_busy():
+        if not state.active or state.leads or not self._is_busy():
             self._dissatisfied = False
             return
         timeout = self._scaled(state.config.request_timeout_us)

@@ -35,10 +35,11 @@ from consensus.messages import (
 )
 from consensus.ordering import Ordering
 from consensus.pacemaker import NEW_VIEW, REQUEST, Pacemaker
-from consensus.primitives.crypto import Signer, Verifier
+from consensus.primitives.crypto import Verifier
 from consensus.primitives.errors import InvariantViolation, ProtocolError, StorageError, ensure
 from consensus.proofs import CheckpointCert
 from consensus.quorum import ReplicaSet
+from consensus.signing import VoteSigner
 from consensus.state import ReplicaConfig, ReplicaState
 from consensus.view_change import ViewChanges
 
@@ -59,7 +60,7 @@ class Replica:
         self,
         replica_id: int,
         replicas: ReplicaSet,
-        signer: Signer,
+        signer: VoteSigner,
         verifier: Verifier,
         config: ReplicaConfig,
         durable: Mapping[bytes, bytes] | None = None,
@@ -137,7 +138,7 @@ class Replica:
         complaint_echoes, reminders, view_changes (left), view_joins, new_views (entered), new_views_led,
         reproposals, null_fills, contradicted_proposals. Repair: status_asks, views_forwarded,
         blocks_forwarded, block_fetches, batch_fetches, catch_up_blocks, commit_certs_too_far, unserved.
-        Others: checkpoints, refused, equivocations, diverged.
+        Others: checkpoints, refused, equivocations, diverged, refused_signatures (by our own signer).
         """
         return self._state.counters
 
@@ -225,6 +226,8 @@ class Replica:
             self._catch_up.on_status_timer()
         elif name == FETCH:
             self._catch_up.on_fetch_timer()
+        else:
+            self._view_changes.on_sign_timer(name)
 
     def _settle(self) -> None:
         """Draw the conclusions of one event; each part returns at once if it has none to draw."""

@@ -7,9 +7,10 @@ from consensus.certificates import COMMIT, COMPLAIN, PREPARE, Authority, attest_
 from consensus.durable import VoteLog
 from consensus.effects import Blame, Broadcast, Diverged, Effect, Executed, Send
 from consensus.messages import Attest, Commit, Complain, Message, Prepare, PreparedCert, PrePrepare
-from consensus.primitives.crypto import Signer, Verifier
-from consensus.primitives.errors import ConfigError, ProtocolError, ensure
+from consensus.primitives.crypto import Verifier
+from consensus.primitives.errors import ConfigError, InvariantViolation, ProtocolError, ensure
 from consensus.quorum import ReplicaSet
+from consensus.signing import SignatureRefused, VoteSigner
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,14 @@ class ReplicaState:
     executed    highest seq whose result is known
     votes       everything durable: view, low water mark, votes (see `durable`)
     diverged    this replica's state differs from what f+1 others attest: it votes no more
+    resigned    a view in which its signer let it propose no more; -1: none
     """
 
     def __init__(
         self,
         replica_id: int,
         replicas: ReplicaSet,
-        signer: Signer,
+        signer: VoteSigner,
         verifier: Verifier,
         config: ReplicaConfig,
         durable: Mapping[bytes, bytes],
@@ -90,6 +92,7 @@ class ReplicaState:
         self.executed = 0
         self.progress_us = 0
         self.diverged = False
+        self.resigned = -1
         self.window_moved = False
         self.counters: dict[str, int] = {}
         self.votes = VoteLog(self.emit, durable)
@@ -120,6 +123,11 @@ class ReplicaState:
     @property
     def is_primary(self) -> bool:
         return self.primary == self.id
+
+    @property
+    def leads(self) -> bool:
+        """Whether proposals are this replica's to make, and it can make them."""
+        return self.is_primary and self.resigned != self.view
 
     # Effects
 
@@ -165,17 +173,36 @@ class ReplicaState:
     # Signatures: nothing is signed that the vote log does not hold
 
     def sign(self, kind: str, view: int, seq: int, body: bytes) -> bytes:
-        """Sign as this replica."""
+        """Sign as this replica. Raises `InvariantViolation` if the signer knows better."""
+        try:
+            return self.ask_signer(kind, view, seq, body)
+        except SignatureRefused as error:
+            raise InvariantViolation(
+                f"{error}; what is on this disk is older than what was signed"
+            ) from error
+
+    def ask_signer(self, kind: str, view: int, seq: int, body: bytes) -> bytes:
+        """Sign what the signer may rightly refuse. Raises `SignatureRefused`: then withhold it.
+
+        The signer's record may be ahead of the vote log by one turn that a crash cut off. What that turn
+        decided alone may come out otherwise now: which proposal came first, what to propose. Damage that
+        state transfer healed may lead to another result.
+        """
         ensure(not self.diverged, "a diverged replica signs nothing")
-        return self._signer.sign(self.authority.message(kind, view, seq, body))
+        message = self.authority.message(kind, view, seq, body)
+        try:
+            return self._signer.sign_vote(kind, self.authority.replicas.epoch, view, seq, body, message)
+        except SignatureRefused:
+            self.count("refused_signatures")
+            raise
 
     def sign_prepare(self, proposal: PrePrepare) -> Prepare:
-        """This replica's vote for an accepted proposal."""
+        """This replica's vote for an accepted proposal. Raises `SignatureRefused`."""
         view, seq, digest = proposal.view, proposal.block.seq, proposal.block.digest
         accepted = self.votes.accepted.get(seq)
         is_accepted = accepted is not None and accepted.view == view and accepted.block.digest == digest
         ensure(is_accepted, f"prepare of block {seq} before it was accepted")
-        return Prepare(view, seq, digest, self.id, self.sign(PREPARE, view, seq, digest))
+        return Prepare(view, seq, digest, self.id, self.ask_signer(PREPARE, view, seq, digest))
 
     def sign_commit(self, cert: PreparedCert) -> Commit:
         """This replica's vote for a block whose prepared certificate it holds."""
@@ -187,10 +214,10 @@ class ReplicaState:
         return Commit(view, seq, digest, self.id, self.sign(COMMIT, view, seq, digest))
 
     def sign_attest(self, result: Executed) -> Attest:
-        """This replica's word for the result of a block above the low water mark."""
+        """This replica's word for a result above the low water mark. Raises `SignatureRefused`."""
         ensure(result.seq > self.low, f"no attestation of block {result.seq}: {self.low} is stable")
         unsigned = Attest(result.seq, result.block_digest, result.journal_root, result.state, self.id, b"")
-        signature = self.sign(attest_kind(result.state), 0, result.seq, unsigned.result_digest)
+        signature = self.ask_signer(attest_kind(result.state), 0, result.seq, unsigned.result_digest)
         return replace(unsigned, signature=signature)
 
     def sign_complain(self) -> Complain:

@@ -17,10 +17,15 @@ from consensus.certificates import (
     compute_proposals,
 )
 from consensus.checkpoints import Checkpoints
+from consensus.effects import SetTimer
 from consensus.messages import Complain, NewView, PrePrepare, ViewChange
 from consensus.ordering import Ordering
 from consensus.pacemaker import Pacemaker
 from consensus.state import ReplicaState
+
+# Timers that fire at once, which means: after this turn is durable. The view follows the name.
+SIGN_VIEW_CHANGE = "sign-view-change/"
+SIGN_NEW_VIEW = "sign-new-view/"
 
 
 class ViewChanges:
@@ -47,37 +52,63 @@ class ViewChanges:
         state = self._state
         leads_next = not state.active and self._collected and state.is_primary and not state.diverged
         # Nobody can start a view from blocks it does not hold.
-        if leads_next and state.committed >= self._base_needed:
+        if leads_next and state.votes.draft is None and state.committed >= self._base_needed:
             self._try_new_view()
 
     def leave(self, view: int, complaints: tuple[Complain, ...]) -> None:
-        """Stop voting in all views below `view` and say what is locked here."""
+        """Stop voting in all views below `view`, and write down what is locked here.
+
+        It is signed a turn later: what is locked grows, so a crash between signature and disk would
+        lead to a second, different view change.
+        """
         state = self._state
         prepared = tuple(cert for _, cert in sorted(state.votes.prepared.items()))
-        unsigned = ViewChange(view, state.votes.stable, prepared, complaints, state.id, b"")
-        own = replace(unsigned, signature=state.sign(VIEW_CHANGE, view, 0, unsigned.body_digest))
+        own = ViewChange(view, state.votes.stable, prepared, complaints, state.id, b"")
         state.votes.leave(own)
+        state.emit(SetTimer(f"{SIGN_VIEW_CHANGE}{view}", 0))
         state.count("view_changes")
         self._ordering.leave_view()
         self._collected = False
         self._base_needed = 0
         self._pacemaker.on_left()
+
+    def on_sign_timer(self, name: str) -> None:
+        """The turn that wrote down a view change or a new view is over: now it may be signed."""
+        state, votes = self._state, self._state.votes
+        if state.active or state.diverged:
+            return
+        if name == f"{SIGN_VIEW_CHANGE}{state.view}" and votes.view_change is not None:
+            self._sign_view_change(votes.view_change)
+        elif name == f"{SIGN_NEW_VIEW}{state.view}" and votes.draft is not None:
+            self._announce(votes.draft)
+
+    def _sign_view_change(self, unsigned: ViewChange) -> None:
+        state = self._state
+        signature = state.sign(VIEW_CHANGE, unsigned.view, 0, unsigned.body_digest)
+        own = replace(unsigned, signature=signature)
+        state.votes.sign_view_change(own)
         self.received[state.id] = own
         state.broadcast(own)
         self._collect()
 
     def restore(self) -> None:
         """After a restart: an unfinished view change goes on with the very same message."""
-        own = self._state.votes.view_change
-        if not self._state.active and own is not None and not self._state.diverged:
-            self.received[self._state.id] = own
-            self._state.broadcast(own)
-            self._collect()
+        state, votes = self._state, self._state.votes
+        if state.diverged:
+            return
+        if state.active:
+            if votes.new_view is not None and votes.new_view.replica == state.id:
+                self._sign_new_view(votes.new_view)  # so that the signer's record holds all that is sent
+            return
+        if votes.view_change is not None:
+            self._sign_view_change(votes.view_change)
+        if votes.draft is not None:
+            self._announce(votes.draft)
 
     def repeat(self) -> None:
         """Until n−f view changes are held, send our own again: it may be what others wait for."""
         own = self._state.votes.view_change
-        if not self._state.active and not self._collected and own is not None:
+        if not self._state.active and not self._collected and own is not None and own.signature:
             self._state.broadcast(own)
 
     # Collecting
@@ -127,21 +158,41 @@ class ViewChanges:
     def _try_new_view(self) -> None:
         """As primary of the view being entered: prove and announce it, unless its base is still to fetch."""
         state = self._state
-        current = self._current()[: state.replicas.collect]
+        current = self._chosen()
+        if len(current) < state.replicas.collect:
+            return  # our own is not signed yet
         base, blocks = compute_proposals(current)
         if state.committed < base:
             self._base_needed = base
             return
-        proposals = tuple(
-            PrePrepare(state.view, block, state.sign(PRE_PREPARE, state.view, block.seq, block.digest))
-            for block in blocks
-        )
-        unsigned = NewView(state.view, tuple(current), proposals, state.id, b"")
-        signature = state.sign(NEW_VIEW, state.view, 0, unsigned.body_digest)
-        own = replace(unsigned, signature=signature)
+        proposals = tuple(PrePrepare(state.view, block, b"") for block in blocks)
+        state.votes.keep_draft(NewView(state.view, tuple(current), proposals, state.id, b""))
+        state.emit(SetTimer(f"{SIGN_NEW_VIEW}{state.view}", 0))
+
+    def _chosen(self) -> list[ViewChange]:
+        """n−f view changes, our own among them: a view then starts no lower than our signer's floor."""
+        own, current = self._state.id, self._current()
+        others = [m.replica for m in current if m.replica != own][: self._state.replicas.collect - 1]
+        return [m for m in current if m.replica == own or m.replica in others]
+
+    def _announce(self, draft: NewView) -> None:
+        state = self._state
+        own = self._sign_new_view(draft)
         state.count("new_views_led")
         state.broadcast(own)
         self._enter(own)
+
+    def _sign_new_view(self, m: NewView) -> NewView:
+        """Sign a new view and what it proposes; places that became stable since are history."""
+        state = self._state
+        proposals = tuple(
+            replace(proposal, signature=state.sign(PRE_PREPARE, m.view, block.seq, block.digest))
+            if (block := proposal.block).seq > state.low or not proposal.signature
+            else proposal
+            for proposal in m.proposals
+        )
+        unsigned = replace(m, proposals=proposals, signature=b"")
+        return replace(unsigned, signature=state.sign(NEW_VIEW, m.view, 0, unsigned.body_digest))
 
     def on_new_view(self, m: NewView) -> None:
         """The primary of a view proves how it starts. Whatever view it is, if later than ours."""

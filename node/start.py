@@ -14,6 +14,7 @@ from consensus.effects import Connected
 from consensus.primitives.crypto import Ed25519Verifier
 from consensus.primitives.errors import ConfigError, LedgerError
 from consensus.replica import Replica, ReplicaConfig
+from consensus.signing import RecordingSigner, VoteRecord
 from node import faults
 from node.answers import Answers
 from node.config import Config, Home, load_config
@@ -156,7 +157,7 @@ def build_node(
     replica = Replica(
         replica_id,
         replicas,
-        load_signer(home.consensus_seed),
+        RecordingSigner(load_signer(home.consensus_seed), VoteRecord()),
         verifier,
         replica_config(config, network),
         stores.ledger.votes(),

@@ -17,6 +17,7 @@ from consensus.primitives.crypto import digest
 from consensus.primitives.errors import ensure
 from consensus.quorum import ReplicaSet
 from consensus.replica import Replica, ReplicaConfig
+from consensus.signing import RecordingSigner, VoteRecord
 from consensus.simulator.byzantine import LIARS
 from consensus.simulator.chance import stream
 from consensus.simulator.checker import Checker, LivenessViolation
@@ -122,7 +123,10 @@ class Cluster:
         site = self._make_site(address)
         strategy = self.byzantine.get(site.node_id)
         if strategy is None:
-            return SimNode(site, self._send, self.checker)
+            honest = SimNode(site, self._send, self.checker)
+            if self.options.signers_remember:
+                honest.signer = RecordingSigner(self.keyring.signers[site.node_id], VoteRecord())
+            return honest
         signer = self.keyring.signers[site.node_id]
         rng = stream(self.seed, f"liar {address}")
         identity = Identity(site.node_id, address, self.replicas, signer, rng, self._send)
@@ -172,7 +176,7 @@ class Cluster:
         return make(
             node.id,
             self.replicas,
-            self.keyring.signers[node.id],
+            node.signer or self.keyring.signers[node.id],
             self.keyring,
             config,
             durable=node.votes,

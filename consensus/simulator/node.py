@@ -35,6 +35,7 @@ from consensus.effects import (
 )
 from consensus.messages import BatchPayload, Block, FetchBatches, Message, batch_digest
 from consensus.primitives.errors import ensure
+from consensus.signing import Floor, RecordingSigner, VoteRecord
 from consensus.simulator.app import ChainApp
 from consensus.simulator.disk import DiskCorrupted
 from consensus.simulator.site import EPOCH_US, PAYLOAD_MAGIC, Observer, SendMessage, Site, is_well_formed
@@ -60,6 +61,7 @@ class SimNode:
         self.peers = site.peers
         self.timing = site.timing
         self.disk = site.disk
+        self.signer: RecordingSigner | None = None  # lives as long as the disk
         self.up = False
         self.broken = ""
         self.incarnation = 0
@@ -162,6 +164,7 @@ class SimNode:
             self.disk.tear(turn, self.pool, self._site.torn_rate)
         else:
             self._note("crash.before_commit")
+        self._lose_or_keep_signatures()
         self._die()
 
     def _die(self) -> None:
@@ -182,8 +185,21 @@ class SimNode:
         self.crash()
         self._note("wipes")
         self.disk.wipe()
+        if self.signer:
+            self.signer.record = VoteRecord()
         if self.observer:
             self.observer.on_wipe(self)
+
+    def _lose_or_keep_signatures(self) -> None:
+        """The signer's record is flushed beside the turn: it may be ahead of what the crash left of it."""
+        if self.signer is None:
+            return
+        fresh = self.signer.take_fresh()
+        if self.incarnation % 3 == 0:
+            for place, _ in fresh:
+                self.signer.record.places.pop(place, None)
+        elif fresh:
+            self._note("crash.signed_ahead")
 
     def all_replica_counters(self) -> dict[str, int]:
         """What the replica counted, over all its lives."""
@@ -314,6 +330,8 @@ class SimNode:
 
     def _make_durable(self, effects: list[Effect]) -> None:
         self.disk.apply(effects, self.pool)
+        if self.signer:
+            self.signer.take_fresh()
         if self.observer:
             self.observer.on_durable(self, effects)
 
@@ -342,6 +360,8 @@ class SimNode:
                 self._timers.pop(name, None)
             case Stable(seq):
                 self._drop_from_pool(seq)
+                if self.signer and self.replica.active:
+                    self.signer.record.raise_floor(Floor(self.replica.view, seq))
             case Blame(replica=_, reason=reason):
                 self._note(f"blame.{reason}")
             case Diverged():

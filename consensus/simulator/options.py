@@ -100,6 +100,7 @@ class SimOptions:
     `strategies` names what the Byzantine replicas do; its length is how many there are, at most f.
     `twin_views`: so many first views follow a drawn schedule of leaders and of partitions in each phase.
     `leave_dead` replicas stay away in the end; more than f allows, and only safety is demanded.
+    `signers_remember` gives honest replicas signers that refuse to contradict themselves.
     """
 
     n: int = 4
@@ -121,6 +122,7 @@ class SimOptions:
     stash_max: int = 1024
     request_timeout_us: int = 400_000
     view_timeout_us: int = 400_000
+    signers_remember: bool = True
 
     def calm(self) -> "SimOptions":
         """The same cluster and work without a single fault."""

@@ -27,8 +27,9 @@ from consensus.effects import (
     TimerFired,
 )
 from consensus.messages import CODEC, BatchPayload, Block, CommitCert, Message
-from consensus.primitives.crypto import Signer, Verifier, digest
+from consensus.primitives.crypto import Verifier, digest
 from consensus.replica import Replica, ReplicaConfig
+from consensus.signing import VoteSigner
 from tests.helpers.votes import TIME_MS, Voters, name_of, summarise
 
 CONFIG = ReplicaConfig(window=8, checkpoint_interval=4)
@@ -83,7 +84,7 @@ class Group:
     def __getitem__(self, replica_id: int) -> Replica:
         return self.seats[replica_id].replica
 
-    def signer(self, replica_id: int) -> Signer:
+    def signer(self, replica_id: int) -> VoteSigner:
         return self.voters.keyring.signers[replica_id]
 
     def verifier(self) -> Verifier:
@@ -215,6 +216,8 @@ class Group:
                 seat.executed.append(block)
                 seat.results.append(self._run(seat.id, block))
                 self._queue.append((seat.id, seat.results[-1]))
+            case SetTimer(name, 0):  # "when this turn is durable": the next turn is now
+                self.feed(seat.id, TimerFired(name))
             case SetTimer(name, delay_us):
                 seat.timers[name] = self.now_us + delay_us
             case CancelTimer(name):

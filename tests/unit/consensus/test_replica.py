@@ -6,10 +6,11 @@ import pytest
 
 from consensus.effects import Broadcast, Effect, Persist, Send, StoreBlock
 from consensus.messages import CODEC, Commit, Message, NewView, Prepare, PrePrepare, ViewChange
-from consensus.primitives.crypto import Ed25519Signer, Ed25519Verifier, Signer, Verifier
+from consensus.primitives.crypto import Ed25519Signer, Ed25519Verifier, Verifier
 from consensus.primitives.errors import ConfigError, InvariantViolation, StorageError
 from consensus.quorum import ReplicaSet
 from consensus.replica import Replica, ReplicaConfig
+from consensus.signing import RecordingSigner, VoteRecord, VoteSigner
 from tests.helpers.group import CONFIG, Group
 from tests.helpers.votes import Voters, make_block, name_of
 
@@ -242,8 +243,8 @@ class RealGroup(Group):
         voters.replicas = ReplicaSet.genesis(b"c" * 32, tuple(signer.public_key for signer in self.signers))
         super().__init__(n, CONFIG, voters)
 
-    def signer(self, replica_id: int) -> Signer:
-        return self.signers[replica_id]
+    def signer(self, replica_id: int) -> VoteSigner:
+        return RecordingSigner(self.signers[replica_id], VoteRecord())
 
     def verifier(self) -> Verifier:
         return Ed25519Verifier()
