@@ -1,117 +1,139 @@
 """`kontor sim`: many seeds of the deterministic simulator on every core.
 
-A failing seed is printed with the one command that replays it. The same seed and the same code
-always give the same run, on any machine.
+A failing seed is made smaller and printed as one line that replays it. The same seed and the same
+code always give the same run, on any machine. Enough seeds must also have met every path of
+`consensus.simulator.coverage`, and `--mutants` shows that each known bug is caught.
 """
 
 import json
 import os
 import time
-from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from multiprocessing import get_context
-from typing import Any
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from functools import partial
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
+from consensus.primitives.errors import ConfigError
+from consensus.simulator.coverage import PATHS
+from consensus.simulator.mutants import MUTANTS
 from consensus.simulator.options import NODES_MAX, NODES_MIN
+from consensus.simulator.replay import from_text
 from consensus.simulator.trial import SimResult, run
+from testnet.sim_runs import (
+    SECOND_US,
+    Failed,
+    Hunted,
+    Summary,
+    judges_coverage,
+    run_mutants,
+    run_plan,
+    run_seeds,
+    shrink_failures,
+)
 
-SECOND_US = 1_000_000
 FAILURES_SHOWN_MAX = 10
-
-
-@dataclass
-class Summary:
-    """What a batch of seeds came to."""
-
-    nodes: int
-    seeds: int = 0
-    virtual_us: int = 0
-    events: int = 0
-    seconds: float = 0.0
-    failures: list[SimResult] = field(default_factory=list)
-    counters: dict[str, int] = field(default_factory=dict)
-
-    def add(self, result: SimResult) -> None:
-        """Take one seed's result into the totals."""
-        self.seeds += 1
-        self.virtual_us += result.virtual_us
-        self.events += result.events
-        if result.failure:
-            self.failures.append(result)
-            self.failures.sort(key=lambda failed: failed.seed)
-        for name, value in result.counters.items():
-            self.counters[name] = self.counters.get(name, 0) + value
-
-    def to_json(self) -> dict[str, Any]:
-        """Fields of `--json`."""
-        return {
-            "nodes": self.nodes,
-            "seeds": self.seeds,
-            "failures": [
-                {"seed": failed.seed, "failure": failed.failure, "replay": replay_command(failed)}
-                for failed in self.failures
-            ],
-            "virtual_seconds": round(self.virtual_us / SECOND_US, 1),
-            "seconds": round(self.seconds, 2),
-            "virtual_minutes_per_second": round(
-                self.virtual_us / SECOND_US / 60 / max(self.seconds, 1e-9), 2
-            ),
-            "events": self.events,
-            "counters": dict(sorted(self.counters.items())),
-        }
+SHRINK_SECONDS = 60.0
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of `kontor sim`."""
     parser.add_argument(
-        "--seeds", type=int, default=100, metavar="N", help="how many seeds to run (default 100)"
+        "--seeds", type=int, default=200, metavar="N", help="how many seeds to run (default 200)"
     )
     parser.add_argument("--first", type=int, default=0, metavar="S", help="the first seed (default 0)")
     parser.add_argument(
-        "--nodes", type=int, default=4, metavar="N", help=f"replicas, {NODES_MIN} to {NODES_MAX} (default 4)"
+        "--nodes",
+        type=_read_nodes,
+        default=(4, 7),
+        metavar="N[,N…]",
+        help=f"cluster sizes, taken in turn, {NODES_MIN} to {NODES_MAX} (default 4,7)",
     )
-    parser.add_argument("--seed", type=int, metavar="S", help="run this one seed instead")
-    parser.add_argument("--trace", action="store_true", help="with --seed: print every message and fault")
+    parser.add_argument(
+        "--seed", type=int, metavar="S", help="run this one seed instead, with the first size"
+    )
+    parser.add_argument("--replay", metavar="LINE", help="run what a failure's line describes instead")
+    parser.add_argument("--trace", action="store_true", help="print every message and fault of one run")
+    parser.add_argument("--mutants", action="store_true", help="hunt replicas with known bugs instead")
+    parser.add_argument(
+        "--no-coverage", action="store_true", help="do not fail if some path was never met in all seeds"
+    )
+    parser.add_argument(
+        "--shrink",
+        type=float,
+        default=SHRINK_SECONDS,
+        metavar="SECONDS",
+        help=f"how long to look for simpler runs that fail alike (default {SHRINK_SECONDS:g}; 0: not at all)",
+    )
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="J", help="processes (default: cores)"
     )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
 
+def _read_nodes(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() and NODES_MIN <= int(part) <= NODES_MAX for part in parts):
+        raise ArgumentTypeError(f"{text[:40]}: choose sizes from {NODES_MIN} to {NODES_MAX}, as in 4,7")
+    return tuple(map(int, parts))
+
+
 def run_command(args: Namespace) -> int:
     """Run the seeds; 0 if every one kept every rule, 1 if one did not, 2 for arguments that make no sense."""
     console = Console(stderr=True)
-    if not NODES_MIN <= args.nodes <= NODES_MAX:
-        console.print(f"--nodes {args.nodes}: choose between {NODES_MIN} and {NODES_MAX} replicas")
+    complaint = _find_fault(args)
+    if complaint:
+        console.print(complaint)
         return 2
-    if args.seeds < 1 or args.first < 0 or args.jobs < 1 or (args.seed is not None and args.seed < 0):
-        console.print("--seeds and --jobs start at 1, --first and --seed at 0: choose larger ones")
+    if args.mutants:
+        return _hunt_mutants(args, console)
+    try:
+        summary = _run_one(args) if _is_one_run(args) else _run_many(args, console)
+    except ConfigError as error:
+        console.print(str(error))
         return 2
-    if args.trace and args.seed is None:
-        console.print("--trace prints one run: name it with --seed S")
-        return 2
-    summary = _run_one(args) if args.seed is not None else _run_many(args, console)
+    if summary.failures:
+        shrink_failures(summary, args.shrink, partial(console.print, highlight=False))
     if args.json:
         print(json.dumps(summary.to_json()))
     else:
         _print_summary(summary)
-    return 1 if summary.failures else 0
+    return 1 if summary.failures or summary.unmet else 0
 
 
-def replay_command(result: SimResult) -> str:
-    """The command that runs a seed again, step by step."""
-    return f"kontor sim --nodes {result.n} --seed {result.seed} --trace"
+def _is_one_run(args: Namespace) -> bool:
+    return args.seed is not None or args.replay is not None
+
+
+def _find_fault(args: Namespace) -> str:
+    """What is wrong with the arguments together; empty if nothing is."""
+    if args.seeds < 1 or args.first < 0 or args.jobs < 1 or (args.seed is not None and args.seed < 0):
+        return "--seeds and --jobs start at 1, --first and --seed at 0: choose larger ones"
+    if not 0 <= args.shrink < float("inf"):
+        return f"--shrink {args.shrink}: choose a number of seconds, or 0"
+    if args.trace and not _is_one_run(args):
+        return "--trace prints one run: name it with --seed S or --replay LINE"
+    if args.seed is not None and args.replay is not None:
+        return "--seed and --replay both name the run: choose one"
+    return ""
 
 
 def _run_one(args: Namespace) -> Summary:
-    summary = Summary(args.nodes)
     started = time.perf_counter()
-    result = run(args.seed, args.nodes, trace=args.trace)
+    if args.replay is not None:
+        plan = from_text(args.replay)
+        result = run_plan(plan, args.trace)
+    else:
+        result = run(args.seed, args.nodes[0], trace=args.trace)
+    summary = Summary((result.n,))
     summary.seconds = time.perf_counter() - started
     summary.add(result)
     for line in result.trace:
@@ -119,56 +141,95 @@ def _run_one(args: Namespace) -> Summary:
     return summary
 
 
+def _progress(console: Console, args: Namespace) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, transient=True, disable=args.json)
+
+
 def _run_many(args: Namespace, console: Console) -> Summary:
-    summary = Summary(args.nodes)
+    summary = Summary(args.nodes, judges_coverage(args.seeds, not args.no_coverage))
     started = time.perf_counter()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=args.json) as progress:
-        task = progress.add_task(f"{args.nodes} replicas", total=args.seeds)
-        for result in _results(range(args.first, args.first + args.seeds), args.nodes, args.jobs):
+    name = f"{','.join(map(str, args.nodes))} replicas"
+    with _progress(console, args) as progress:
+        task = progress.add_task(name, total=args.seeds)
+        for result in run_seeds(range(args.first, args.first + args.seeds), args.nodes, args.jobs):
             summary.add(result)
-            progress.update(
-                task, advance=1, description=f"{args.nodes} replicas, {len(summary.failures)} failed"
-            )
+            progress.update(task, advance=1, description=f"{name}, {len(summary.failures)} failed")
     summary.seconds = time.perf_counter() - started
     return summary
 
 
-def _results(seeds: range, nodes: int, jobs: int) -> Iterator[SimResult]:
-    """Results in the order they finish. A spawned pool: no inherited threads, the same on every system."""
-    work = [(seed, nodes) for seed in seeds]
-    if jobs == 1 or len(work) == 1:
-        yield from map(_run_seed, work)
-        return
-    with get_context("spawn").Pool(min(jobs, len(work))) as pool:
-        yield from pool.imap_unordered(_run_seed, work, chunksize=2)
-
-
-def _run_seed(work: tuple[int, int]) -> SimResult:
-    seed, nodes = work
-    return run(seed, nodes)
-
-
 def _print_summary(summary: Summary) -> None:
     console = Console()
-    table = Table("counter", "count", title=f"{summary.seeds} seeds, {summary.nodes} replicas")
-    table.columns[1].justify = "right"
-    for name, value in sorted(summary.counters.items()):
-        table.add_row(name, f"{value:,}")
-    console.print(table)
+    if summary.seeds > 1:
+        _print_coverage(console, summary)
     fields = summary.to_json()
     console.print(
-        f"{fields['virtual_seconds']:,} virtual seconds in {fields['seconds']} s"
-        f" ({fields['virtual_minutes_per_second']} virtual minutes per second), {summary.events:,} events",
+        f"{summary.seeds} seeds in {fields['seconds']} s ({fields['seeds_per_second']} a second):"
+        f" {fields['virtual_seconds']:,} virtual seconds, {summary.events:,} events",
         highlight=False,
     )
+    if summary.unmet:
+        console.print(f"never met: {', '.join(summary.unmet)}", style="red", highlight=False)
     if not summary.failures:
         console.print("every rule held", style="green")
     for failed in summary.failures[:FAILURES_SHOWN_MAX]:
-        console.print(
-            f"seed {failed.seed} failed at {failed.virtual_us / SECOND_US:.3f} s: {failed.failure}",
-            style="red",
-        )
-        console.print(f"    {replay_command(failed)}", highlight=False)
+        _print_failure(console, failed)
     if len(summary.failures) > FAILURES_SHOWN_MAX:
         console.print(f"… and {len(summary.failures) - FAILURES_SHOWN_MAX} more")
+
+
+def _print_coverage(console: Console, summary: Summary) -> None:
+    nodes = ", ".join(map(str, summary.nodes))
+    table = Table("what happened", "times", title=f"{summary.seeds} seeds, {nodes} replicas")
+    table.columns[1].justify = "right"
+    for path in PATHS:
+        count = summary.counters.get(path.counter, 0)
+        table.add_row(path.what, f"{count:,}", style="" if count else "yellow")
+    console.print(table)
+
+
+def _print_failure(console: Console, failed: Failed) -> None:
+    result: SimResult = failed.result
+    console.print(
+        f"seed {result.seed} of {result.n} replicas failed at {result.virtual_us / SECOND_US:.3f} s:"
+        f" {result.failure}",
+        style="red",
+        highlight=False,
+        markup=False,
+    )
+    print(f"    {failed.replay()}")  # one line, however long: it is to be copied
+
+
+def _hunt_mutants(args: Namespace, console: Console) -> int:
+    hunted: list[Hunted] = []
+    with _progress(console, args) as progress:
+        task = progress.add_task("mutants", total=len(MUTANTS))
+        for each in run_mutants(args.jobs):
+            hunted.append(each)
+            progress.update(task, advance=1)
+    hunted.sort(key=lambda each: (each.seed is not None, each.name))
+    survivors = [each.name for each in hunted if each.seed is None]
+    if args.json:
+        mutants = [{"name": each.name, "seed": each.seed, "failure": each.failure} for each in hunted]
+        print(json.dumps({"mutants": mutants, "survivors": survivors}))
+        return 1 if survivors else 0
+    table = Table("mutant", "what is broken", "seed", "caught by", title="replicas with known bugs")
+    for each in hunted:
+        seed = "–" if each.seed is None else str(each.seed)
+        table.add_row(
+            each.name, each.breaks, seed, each.failure[:200], style="" if each.seed is not None else "red"
+        )
+    out = Console()
+    out.print(table)
+    out.print(
+        f"{len(hunted) - len(survivors)} of {len(hunted)} caught", style="red" if survivors else "green"
+    )
+    return 1 if survivors else 0

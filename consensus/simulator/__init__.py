@@ -12,6 +12,8 @@ Read in this order:
     faults.py      when what strikes
     byzantine.py   replicas that lie, by strategy: liar.py, lies.py, noise.py, mutation.py
     twins.py       two cores under one key, on a schedule of leaders and partitions
+    coverage.py    paths that enough runs must have met
+    replay.py      a run as one line of text; shrink.py makes a failing one smaller
     mutants.py     replicas with known bugs, which the checker must catch
     app.py, crypto.py, scheduler.py, trace.py   what they say
 

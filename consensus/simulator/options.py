@@ -186,7 +186,7 @@ def _scheduled(rng: Random, options: SimOptions) -> SimOptions:
 
 def _draw_dead(rng: Random, n: int, spare: int) -> int:
     """Mostly within what f leaves; now and then so many that nothing may go on."""
-    if n >= 4 and rng.random() < 0.02:
+    if n >= 4 and rng.random() < 0.03:
         return (n - 1) // 3 + 1
     return rng.randint(0, spare) if rng.random() < 0.4 else 0
 
@@ -230,7 +230,7 @@ def _draw_faults(rng: Random, spare: int) -> FaultOptions:
 
 def _draw_disk(rng: Random, bad_disks: int) -> DiskOptions:
     return DiskOptions(
-        torn_rate=rng.uniform(0.8, 1.0) if rng.random() < 0.7 else 0.0,
+        torn_rate=round(rng.choice((0.0, rng.uniform(0.1, 0.8), rng.uniform(0.8, 1.0))), 3),
         bad_disks=bad_disks,
         read_fault_rate=_maybe_rare(rng) if bad_disks else 0.0,
         write_fault_rate=_maybe_rare(rng) if bad_disks else 0.0,
@@ -239,12 +239,12 @@ def _draw_disk(rng: Random, bad_disks: int) -> DiskOptions:
 
 
 def _maybe(rng: Random, chance: float, most: float) -> float:
-    return rng.random() * most if rng.random() < chance else 0.0
+    return round(rng.random() * most, 3) if rng.random() < chance else 0.0
 
 
 def _maybe_rare(rng: Random) -> float:
     """Between one in a thousand and one in ten: each magnitude as often as the other."""
-    return float(10 ** rng.uniform(-3, -1)) if rng.random() < 0.6 else 0.0
+    return round(10 ** rng.uniform(-3, -1), 4) if rng.random() < 0.6 else 0.0
 
 
 def _maybe_gap(rng: Random, chance: float) -> int:

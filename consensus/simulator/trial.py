@@ -78,6 +78,8 @@ def settle(cluster: Cluster) -> None:
         cluster.run_until_quiet(cluster.options.recovery_us)
     except LivenessViolation as stuck:
         raise LivenessViolation(f"{stuck} [{find_excuse(cluster) or 'nothing is missing'}]") from None
+    if cluster.lost:
+        cluster.count("liveness.with_dead")
 
 
 def _choose_core(cluster: Cluster) -> None:

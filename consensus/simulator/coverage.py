@@ -1,0 +1,62 @@
+"""Paths that a fair number of runs must have met, or their faults are too tame to prove anything.
+
+"Sometimes" assertions, as Antithesis calls them: a rule that never had occasion to be broken was not
+tested. Every path is a counter, of a replica, a node, a disk, the network or the checker.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SEEDS_MIN = 200  # below so many runs nothing can be said of a path that was not met
+
+
+@dataclass(frozen=True)
+class Path:
+    """`counter` counts how often `what` happened."""
+
+    counter: str
+    what: str
+
+
+PATHS = (
+    Path("checker.new_views_sent", "a primary was replaced"),
+    Path("checker.nulls_committed", "a gap was filled with a null block, which committed"),
+    Path("replica.reproposals", "a new view proposed a prepared block again"),
+    Path("replica.view_joins", "a replica joined others in leaving a view"),
+    Path("replica.complaint_echoes", "f+1 complaints made a replica complain"),
+    Path("replica.contradicted_proposals", "a proposal contradicted what was delivered"),
+    Path("replica.stashed", "a message came too early and was kept"),
+    Path("replica.checkpoints", "a checkpoint became stable"),
+    Path("replica.batch_fetches", "a payload was fetched"),
+    Path("replica.block_fetches", "committed blocks were fetched"),
+    Path("replica.equivocations", "two votes of one replica were noticed"),
+    Path("replica.clock_waits", "a block's time was too far from a clock"),
+    Path("replica.refused", "a message was refused"),
+    Path("twins.two_leaders", "both twins led a view, with different proposals"),
+    Path("disk.torn_commits_dropped", "a commit torn by a crash was dropped whole"),
+    Path("disk.commits_completed", "a commit under way at a crash was whole"),
+    Path("disk.corrupt_reads_detected", "a damaged record was noticed"),
+    Path("disk.read_errors_detected", "a misread record was noticed"),
+    Path("node.stopped_by_disk", "a node stopped for its disk"),
+    Path("checker.wipes", "a replica lost its disk and came back empty"),
+    Path("node.crash.after_commit", "a crash fell between commit and sending"),
+    Path("node.crash.amid_commit", "a crash fell amid a commit"),
+    Path("node.crash.before_commit", "a crash fell before a commit"),
+    Path("fault.clock_jump", "a clock leapt"),
+    Path("fault.clog", "links were clogged"),
+    Path("fault.partition", "the network was partitioned"),
+    Path("fault.pause", "a node was paused"),
+    Path("fault.slow", "a node was slow"),
+    Path("fault.swizzle", "a group was clogged one by one and unclogged in another order"),
+    Path("network.duplicated", "a message came twice"),
+    Path("network.lost", "a message was lost"),
+    Path("network.overflowed", "a link was full"),
+    Path("network.replayed", "an old message came again"),
+    Path("liveness.missing_quorum", "too many were dead to go on, and nothing broke"),
+    Path("liveness.with_dead", "the rest finished although some stayed away"),
+)
+
+
+def list_unmet(counters: Mapping[str, int]) -> list[Path]:
+    """Paths that never happened."""
+    return [path for path in PATHS if not counters.get(path.counter)]
