@@ -3,6 +3,7 @@
 Payloads never come here: a batch is a digest, a size, and when it came.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from consensus.effects import BatchReady
@@ -150,6 +151,17 @@ class Batches:
         self._stored.difference_update(block.batches)
         while len(self._settled) > SETTLED_MAX:
             del self._settled[next(iter(self._settled))]
+
+    def restart(self, blocks: Sequence[Block]) -> tuple[bytes, ...]:
+        """Forget everything held that none of `blocks` lists, and what is wanted; return what was held."""
+        listed = {digest for block in blocks for digest in block.batches}
+        forgotten = tuple(digest for digest in self.held if digest not in listed)
+        for digest in forgotten:
+            self._counts[self.held.pop(digest).origin] -= 1
+        self.start_view()
+        for block in blocks:
+            self.assign(block)
+        return forgotten
 
     def start_view(self) -> None:
         """No proposal of earlier views counts any more: everything held is pending, nothing wanted."""

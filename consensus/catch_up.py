@@ -31,6 +31,8 @@ class Peer:
 
     view: int = 0
     committed: int = 0
+    oldest: int = 1  # the first block it can serve
+    state: int = 0  # the checkpoint whose state it can serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ class CatchUp:
     def status(self, asks: bool) -> Status:
         """What we tell others."""
         state = self._state
-        return Status(state.view, state.active, state.committed, state.votes.stable, asks)
+        snapshot = state.snapshot.seq if state.snapshot else 0
+        return Status(state.view, state.active, state.shown, state.votes.stable, asks, state.oldest, snapshot)
 
     def is_behind(self) -> bool:
         """Whether an honest replica, so at least f+1 of them, says it is well ahead of us."""
@@ -91,6 +94,7 @@ class CatchUp:
         state = self._state
         return (
             not state.active
+            or state.ingesting
             or bool(self._batches.held)
             or bool(self._ordering.certified)
             or max(self._ordering.last_seq, state.low) > state.committed
@@ -162,20 +166,22 @@ class CatchUp:
 
     # Status
 
-    def on_status(self, sender: int, m: Status) -> None:
-        """Learn where a peer stands; give it what it lacks, take what we lack."""
+    def on_status(self, sender: int, m: Status) -> bool:
+        """Learn where a peer stands; give it what it lacks, take what we lack. False: no help was due."""
         state, seen = self._state, self.peers[sender]
         seen.view, seen.committed = m.view, m.committed
+        seen.oldest, seen.state = m.oldest, m.state
         if m.stable is not None:
             self._checkpoints.on_checkpoint_cert(m.stable)
         self._fetch_blocks()
         if not self._ticking and (m.view > state.view or m.committed > state.committed):
             self._start_tick()
         if not state.may("help", sender, state.config.status_us // 4):
-            return
+            return False
         self.help(sender, m)
         if m.asks or m.view > state.view:
             state.send(sender, self.status(asks=False))
+        return True
 
     def help(self, peer: int, m: Status) -> None:
         """Send a peer what it lacks, as far as it proves itself."""
@@ -184,7 +190,7 @@ class CatchUp:
         stable = state.votes.stable
         if stable is not None and stable.seq > (m.stable.seq if m.stable else 0):
             state.send(peer, stable)
-        if m.committed < state.committed:
+        if state.oldest <= m.committed + 1 <= state.committed:
             state.count("blocks_forwarded")
             last = min(state.committed, m.committed + state.config.catch_up_blocks)
             state.emit(SendBlocks(peer, m.committed + 1, last))
@@ -228,13 +234,15 @@ class CatchUp:
         state = self._state
         if self._fetch is not None:
             return
-        first = state.committed + 1
-        ahead = [peer for peer in self.peers if self._height(peer) >= first]
+        first = state.reach + 1
+        ahead = [
+            peer for peer, seen in self.peers.items() if self._height(peer) >= first and seen.oldest <= first
+        ]
         if not ahead or first in self._ordering.certified:
             return
         later = [peer for peer in ahead if peer > self._next_peer]
         self._next_peer = (later or ahead)[0]
-        last = min(self._height(self._next_peer), state.committed + state.config.catch_up_blocks)
+        last = min(self._height(self._next_peer), state.reach + state.config.catch_up_blocks)
         self._fetch = BlockFetch(self._next_peer, last, state.now_us)
         state.send(self._next_peer, FetchBlocks(first, last))
         state.count("block_fetches")
@@ -243,7 +251,7 @@ class CatchUp:
         """Serve committed blocks, as many as we would ask for, and what lets the asker forget them again."""
         state = self._state
         last = min(m.last, state.committed, m.first + state.config.catch_up_blocks - 1)
-        if m.first > last or not self._may_serve("blocks", sender, last - m.first + 1):
+        if not state.oldest <= m.first <= last or not self._may_serve("blocks", sender, last - m.first + 1):
             return
         if state.votes.stable is not None and state.may("stable", sender, state.config.status_us):
             state.send(sender, state.votes.stable)

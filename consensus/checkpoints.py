@@ -10,13 +10,15 @@ executed that far itself.
 from collections.abc import Sequence
 
 from consensus.certificates import CHECKPOINT, check_attest, check_checkpoint
-from consensus.effects import Executed, Stable
+from consensus.effects import Diverged, Executed, Stable
 from consensus.log import Tally
 from consensus.messages import Attest
 from consensus.primitives.errors import ensure
 from consensus.proofs import CheckpointCert, compute_result_digest
 from consensus.signing import SignatureRefused
 from consensus.state import ReplicaState
+
+CERTIFICATES_MAX = 16  # a snapshot is taken of a checkpoint that became stable just now
 
 
 class Checkpoints:
@@ -25,6 +27,7 @@ class Checkpoints:
     own     our attestations by seq, above the low water mark, executed in this life or replayed
     unsaid  digests of results we came to and may not attest, since we once attested others
     heard   how far each other replica showed to be
+    certificates   of the newest stable checkpoints, by seq
     """
 
     def __init__(self, state: ReplicaState) -> None:
@@ -33,8 +36,11 @@ class Checkpoints:
         self.latest: Attest | None = None
         self.heard: dict[int, int] = {}
         self._state = state
+        self.certificates: dict[int, CheckpointCert] = {}
         self._tallies: dict[int, Tally] = {}
         self._announced = 0
+        if state.votes.stable is not None:
+            self.certificates[state.low] = state.votes.stable
         for attest in state.votes.checkpoints.values():
             if attest.seq <= state.executed:
                 self._keep_own(attest)
@@ -45,9 +51,9 @@ class Checkpoints:
         for result in replayed:
             if stable is not None and result.seq == stable.seq:
                 self._compare_with_stable(stable, result)
-            if result.seq > self._state.low and not self._state.diverged:
+            if self._may_attest(result.seq):
                 self._attest(result)
-        if self._state.diverged:
+        if self._state.is_silent:
             return
         for attest in [self.own[seq] for seq in sorted(self.own) if self._is_checkpoint(seq)]:
             # Signed again, so that the signer's record holds all that is sent.
@@ -74,11 +80,23 @@ class Checkpoints:
         stable = state.votes.stable
         if stable is not None and result.seq == stable.seq:
             self._compare_with_stable(stable, result)
-        if result.seq > state.low and not state.diverged:
+        if self._may_attest(result.seq):
             attest = self._attest(result)
             if attest is not None:
                 state.broadcast(attest)
             self._judge(result.seq)
+        self._announce_stable()
+
+    def _may_attest(self, seq: int) -> bool:
+        state = self._state
+        return seq > state.low and not state.is_silent
+
+    def install(self, cert: CheckpointCert) -> None:
+        """The state at `cert` was fetched from others: what was computed here before counts no more."""
+        self.own.clear()
+        self.unsaid.clear()
+        self.latest = None
+        self.adopt(cert)
         self._announce_stable()
 
     def on_attest(self, m: Attest) -> None:
@@ -113,8 +131,12 @@ class Checkpoints:
             return
         ours = self._result_of(cert.seq)
         if ours is not None and ours != cert.result_digest:
-            state.diverge(cert.seq, ours, cert.result_digest)
+            our_state = self.own[cert.seq].state if cert.seq in self.own else None
+            state.diverge(Diverged(cert.seq, ours, cert.result_digest, our_state, cert.state))
         state.votes.stabilise(cert)
+        self.certificates[cert.seq] = cert
+        if len(self.certificates) > CERTIFICATES_MAX:
+            del self.certificates[min(self.certificates)]
         for vote in cert.votes:
             self.heard[vote.replica] = max(self.heard.get(vote.replica, 0), cert.seq)
         state.window_moved = True
@@ -125,16 +147,20 @@ class Checkpoints:
         self._announce_stable()
 
     def _attest(self, result: Executed) -> Attest | None:
-        """Sign what came out; None if another result was signed before a damage, or a repair."""
+        """Sign what came out; None where another result may have been signed before a damage, or a repair."""
         try:
-            attest = self._state.sign_attest(result)
+            if result.seq > self._state.votes.attested:
+                return self._keep_attest(self._state.sign_attest(result))
         except SignatureRefused:
-            state_digest = result.state.digest if result.state else b""
-            self.unsaid[result.seq] = compute_result_digest(
-                result.block_digest, result.journal_root, state_digest
-            )
-            return None
-        if result.state:
+            pass
+        state_digest = result.state.digest if result.state else b""
+        self.unsaid[result.seq] = compute_result_digest(
+            result.block_digest, result.journal_root, state_digest
+        )
+        return None
+
+    def _keep_attest(self, attest: Attest) -> Attest:
+        if attest.state:
             self._state.votes.attest(attest)
         self._keep_own(attest)
         return attest
@@ -164,7 +190,10 @@ class Checkpoints:
         if ours is not None:
             other = tally.find(state.replicas.weak_quorum, ours)
             if other is not None:
-                state.diverge(seq, ours, other)
+                theirs = tally.message_of(tally.votes(other, 1)[0].replica)
+                our_state = self.own[seq].state if seq in self.own else None
+                their_state = theirs.state if isinstance(theirs, Attest) else None
+                state.diverge(Diverged(seq, ours, other, our_state, their_state))
         if self._is_checkpoint(seq):
             agreed = tally.find(state.replicas.quorum)
             if agreed is not None:
@@ -178,13 +207,14 @@ class Checkpoints:
         return CheckpointCert(m.seq, m.block_digest, m.journal_root, m.state, votes)
 
     def _compare_with_stable(self, stable: CheckpointCert, result: Executed) -> None:
-        ours = (result.block_digest, result.journal_root, result.state)
-        if ours != (stable.block_digest, stable.journal_root, stable.state):
-            self._state.diverge(result.seq, result.journal_root, stable.journal_root)
+        summary = result.state.digest if result.state else b""
+        ours = compute_result_digest(result.block_digest, result.journal_root, summary)
+        if ours != stable.result_digest:
+            self._state.diverge(Diverged(result.seq, ours, stable.result_digest, result.state, stable.state))
 
     def _announce_stable(self) -> None:
         state = self._state
-        if self._announced < state.low <= state.executed and not state.diverged:
+        if self._announced < state.low <= state.executed and not state.is_silent:
             self._announced = state.low
             state.emit(Stable(state.low))
 

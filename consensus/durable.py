@@ -14,12 +14,16 @@ and the log takes one digest per (view, seq). That is why a restarted replica ca
     prepared/SEQ         the PreparedCert of the highest view, kept though later views skip it
     delivered/SEQ        digest of the block handed to execution
     checkpoint/SEQ       own attestation of a checkpoint
+    diverged             what this replica came to where f+1 others came to something else: it signs nothing
+    heal                 its state is to be fetched from others before it takes part
+    attested             it attests results above this seq only: others were attested before it was healed
 
 SEQ is 8 bytes, big-endian; entries at or below the stable checkpoint are erased, so at most four
 times the window remain.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from consensus.effects import Effect, Erase, Persist
@@ -37,8 +41,46 @@ ACCEPTED = b"accepted/"
 PREPARED = b"prepared/"
 DELIVERED = b"delivered/"
 CHECKPOINT = b"checkpoint/"
+DIVERGED = b"diverged"
+HEAL = b"heal"
+ATTESTED = b"attested"
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where the state went wrong: the digests of both results, and up to where this replica attested."""
+
+    seq: int
+    ours: bytes
+    theirs: bytes
+    attested: int
+
+    def encode(self) -> bytes:
+        """As it stands in the log."""
+        return self.seq.to_bytes(8, "big") + self.attested.to_bytes(8, "big") + self.ours + self.theirs
+
+    @classmethod
+    def decode(cls, value: bytes) -> "Divergence":
+        """The inverse of `encode`."""
+        seq, attested = int.from_bytes(value[:8], "big"), int.from_bytes(value[8:16], "big")
+        return cls(seq, value[16 : 16 + DIGEST_SIZE], value[16 + DIGEST_SIZE :], attested)
+
+
+DIVERGENCE_SIZE = 16 + 2 * DIGEST_SIZE
+
+
+def plan_heal(durable: Mapping[bytes, bytes], committed: int) -> dict[bytes, bytes | None]:
+    """What to change in a stopped replica's vote log (None: erase) so that it fetches its state anew.
+
+    Every promise about order stays. Results are attested above `committed` only, the highest block the
+    replica can have executed: below, it may have attested others.
+    """
+    log = VoteLog(lambda effect: None, durable)
+    attested = max(log.diverged.attested if log.diverged else 0, log.attested, committed)
+    changes: dict[bytes, bytes | None] = {seq_key(CHECKPOINT, seq): None for seq in log.checkpoints}
+    return {**changes, DIVERGED: None, HEAL: b"", ATTESTED: attested.to_bytes(8, "big")}
 
 
 def seq_key(prefix: bytes, seq: int) -> bytes:
@@ -62,6 +104,9 @@ class VoteLog:
         self.prepared: dict[int, PreparedCert] = {}
         self.delivered: dict[int, bytes] = {}
         self.checkpoints: dict[int, Attest] = {}
+        self.diverged: Divergence | None = None
+        self.heals = False
+        self.attested = 0
         for key, value in durable.items():
             self._restore(key, value)
         self._check_restored()
@@ -166,6 +211,17 @@ class VoteLog:
         self.checkpoints[own.seq] = own
         self._emit(Persist(seq_key(CHECKPOINT, own.seq), CODEC.encode(own)))
 
+    def diverge(self, divergence: "Divergence") -> None:
+        """This replica's state is wrong: sign nothing more, not even after a restart."""
+        self.diverged = divergence
+        self._emit(Persist(DIVERGED, divergence.encode()))
+
+    def finish_heal(self) -> None:
+        """The state was fetched from others."""
+        if self.heals:
+            self.heals = False
+            self._emit(Erase(HEAL))
+
     def stabilise(self, cert: CheckpointCert) -> None:
         """Raise the low water mark and erase what it settles."""
         ensure(cert.seq > self.low, f"checkpoint {cert.seq} is not above {self.low}")
@@ -208,6 +264,12 @@ class VoteLog:
                 self.delivered[seq] = value
             case b"checkpoint/":
                 self.checkpoints[seq] = _decode(Attest, key, value)
+            case b"diverged" if len(value) == DIVERGENCE_SIZE:
+                self.diverged = Divergence.decode(value)
+            case b"heal" if not value:
+                self.heals = True
+            case b"attested" if len(value) == 8:
+                self.attested = int.from_bytes(value, "big")
             case _:
                 raise StorageError(f"vote log has an entry {key!r} that this version does not write")
 

@@ -1,15 +1,16 @@
 """Every event that enters a replica and every effect that leaves it.
 
 The order in which effects must be carried out: within one turn of the node's loop, first all
-`Persist`, `Erase`, `StoreBlock` and `StoreBatches` in one durable transaction, then everything
-else in the order given. A replica that sent before it persisted could vote twice after a crash.
+`Persist`, `Erase`, `StoreBlock`, `StoreBatches`, `SwapState` and `ForgetBatches` in one durable
+transaction, then everything else in the order given. A replica that sent before it persisted could
+vote twice after a crash.
 """
 
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from consensus.messages import Block, CommitCert, Message
-from consensus.proofs import Epoch, StateSummary
+from consensus.proofs import CheckpointCert, Epoch, StateSummary
 
 # Events
 
@@ -64,7 +65,74 @@ class Connected:
     replica: int
 
 
-Event: TypeAlias = Received | BatchReady | TimerFired | Executed | Connected
+@dataclass(frozen=True)
+class SnapshotTaken:
+    """The state at the checkpoint of `cert` can be served to others from now on, instead of an older one."""
+
+    cert: CheckpointCert
+
+
+@dataclass(frozen=True)
+class ManifestChecked:
+    """The manifest for `seq` that `sender` sent agrees with its certificate: the state has `chunks` chunks,
+    of which those in `have` are staged already."""
+
+    sender: int
+    seq: int
+    chunks: int
+    have: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ManifestRefused:
+    """It does not."""
+
+    sender: int
+    seq: int
+
+
+@dataclass(frozen=True)
+class ChunkStaged:
+    """Chunk `index` of the state at `seq` is what the manifest says, and is kept."""
+
+    sender: int
+    seq: int
+    index: int
+
+
+@dataclass(frozen=True)
+class ChunkRefused:
+    """It is not."""
+
+    sender: int
+    seq: int
+    index: int
+
+
+@dataclass(frozen=True)
+class StateInstalled:
+    """The staged state at `seq` was read whole, has the certificate's root, and is ready to run.
+
+    `epoch`: the validators for seq + 1. The node executes nothing until `SwapState` is carried out.
+    """
+
+    seq: int
+    epoch: Epoch
+
+
+Event: TypeAlias = (
+    Received
+    | BatchReady
+    | TimerFired
+    | Executed
+    | Connected
+    | SnapshotTaken
+    | ManifestChecked
+    | ManifestRefused
+    | ChunkStaged
+    | ChunkRefused
+    | StateInstalled
+)
 
 # Effects
 
@@ -99,6 +167,26 @@ class StoreBlock:
 
 
 @dataclass(frozen=True)
+class SwapState:
+    """In the same transaction: the staged state at `seq` is this replica's state. What remains to be done
+    for that (a node swaps directories) is done at once, and again after a crash.
+
+    `base`: blocks up to here may be absent from now on; 0: none that was there before.
+    """
+
+    seq: int
+    base: int
+
+
+@dataclass(frozen=True)
+class ForgetBatches:
+    """In the same transaction: these payloads are not waited for any more. Blocks that were skipped may
+    hold them; should a later block list one, it is fetched."""
+
+    digests: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
 class Send:
     """Send `message` to replica `to`."""
 
@@ -128,6 +216,52 @@ class SendBlocks:
     to: int
     first: int
     last: int
+
+
+@dataclass(frozen=True)
+class SendManifest:
+    """Answer replica `to` with the manifest of the state at `seq`, or an empty one."""
+
+    to: int
+    seq: int
+
+
+@dataclass(frozen=True)
+class SendChunks:
+    """Answer replica `to` with these chunks of the state at `seq`, or empty ones."""
+
+    to: int
+    seq: int
+    indexes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CheckManifest:
+    """Compare what `sender` says of the state with the certificate; answer `ManifestChecked` or `Refused`.
+    From then on the staged state is meant to be the certificate's; chunks staged before are kept where
+    they are equal."""
+
+    sender: int
+    cert: CheckpointCert
+    data: bytes
+
+
+@dataclass(frozen=True)
+class StageChunk:
+    """Check a chunk against the manifest and keep it; answer `ChunkStaged` or `ChunkRefused`."""
+
+    sender: int
+    seq: int
+    index: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class InstallState:
+    """Every chunk is staged: make the state whole and readable, drop what still waits to be executed, and
+    answer `StateInstalled`."""
+
+    cert: CheckpointCert
 
 
 @dataclass(frozen=True)
@@ -173,11 +307,16 @@ class Blame:
 
 @dataclass(frozen=True)
 class Diverged:
-    """f+1 others attest another result for `seq`: stop voting, dump, stay queryable."""
+    """f+1 others attest another result for `seq`: stop voting, dump, stay queryable.
+
+    The summaries are there at checkpoints only: their parts show in which tables the states differ.
+    """
 
     seq: int
     ours: bytes
     theirs: bytes
+    our_state: StateSummary | None = None
+    their_state: StateSummary | None = None
 
 
 Effect: TypeAlias = (
@@ -185,10 +324,17 @@ Effect: TypeAlias = (
     | Erase
     | StoreBatches
     | StoreBlock
+    | SwapState
+    | ForgetBatches
     | Send
     | Broadcast
     | SendBatches
     | SendBlocks
+    | SendManifest
+    | SendChunks
+    | CheckManifest
+    | StageChunk
+    | InstallState
     | Execute
     | SetTimer
     | CancelTimer

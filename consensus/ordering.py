@@ -70,7 +70,7 @@ class Ordering:
         return (
             state.active
             and state.leads
-            and not state.diverged
+            and not state.is_silent
             and last < state.low + config.window
             and last - state.committed < config.in_flight_max
             and last - state.executed < config.unexecuted_max
@@ -132,9 +132,9 @@ class Ordering:
         """A committed block that proves itself, of whatever view: how a lagging replica catches up."""
         state = self._state
         seq = cert.block.seq
-        if seq <= state.committed or seq in self.certified:
+        if seq <= state.reach or seq in self.certified:
             return
-        is_next = seq <= state.committed + 2 * state.config.catch_up_blocks
+        is_next = seq <= state.reach + 2 * state.config.catch_up_blocks
         if not is_next and not state.low < seq <= state.low + state.config.window:
             state.count("commit_certs_too_far")
             return
@@ -211,7 +211,7 @@ class Ordering:
     def _accept(self, slot: Slot, proposal: PrePrepare) -> None:
         """Vote for the proposal, unless its time or size speaks against it."""
         state, block = self._state, proposal.block
-        if state.diverged or (slot.fresh and not self._is_acceptable(slot, block)):
+        if state.is_silent or (slot.fresh and not self._is_acceptable(slot, block)):
             return
         slot.accepted = True
         state.votes.accept(proposal)
@@ -248,7 +248,7 @@ class Ordering:
 
     def _prepare(self, slot: Slot, cert: PreparedCert) -> None:
         state = self._state
-        if state.diverged:
+        if state.is_silent:
             return
         slot.prepared = True
         state.votes.prepare(cert)
@@ -262,12 +262,14 @@ class Ordering:
         """Keep a valid commit certificate until its turn."""
         self.certified[cert.block.seq] = cert
         self._batches.assign(cert.block)
-        if cert.block.seq <= self._state.committed + PAYLOADS_AHEAD:
+        if cert.block.seq <= self._state.reach + PAYLOADS_AHEAD:
             self._batches.want(cert.block, cert.commits[0].replica)
 
     def deliver(self) -> None:
         """Hand committed blocks to execution, in order, as far as payloads are held."""
         state = self._state
+        if state.ingesting:
+            return
         while (cert := self.certified.get(state.committed + 1)) is not None:
             if state.committed - state.executed >= state.config.window:
                 return
@@ -299,6 +301,37 @@ class Ordering:
         """The block that ran must be the one that was handed out."""
         expected = self._executing.pop(seq, digest)
         ensure(expected == digest, f"block {seq} ran as {digest.hex()[:16]}, not as {expected.hex()[:16]}")
+
+    # State transfer
+
+    def drop_certified(self, seq: int) -> None:
+        """Blocks up to `seq` will be part of a state that is fetched whole."""
+        for old in [old for old in self.certified if old <= seq]:
+            del self.certified[old]
+
+    def install(self) -> tuple[bytes, ...]:
+        """The state at `state.committed` was fetched: go on above it.
+
+        Returns the batches that are no longer waited for: the skipped blocks may hold them, and whoever
+        waited for a batch that ran long ago would complain for ever.
+        """
+        state = self._state
+        self.drop_certified(state.committed)
+        self._executing.clear()
+        above = [slot for seq, slot in sorted(self.slots.items()) if seq > state.committed]
+        blocks = [slot.proposal.block for slot in above if slot.proposal is not None]
+        blocks += [cert.block for _, cert in sorted(self.certified.items())]
+        forgotten = self._batches.restart(blocks)
+        for slot in above:
+            if slot.proposal is not None and not slot.complete:
+                slot.complete = self._batches.want(slot.proposal.block, state.primary)
+        for seq, cert in sorted(self.certified.items()):
+            if seq <= state.committed + PAYLOADS_AHEAD:
+                self._batches.want(cert.block, cert.commits[0].replica)
+        self.next_seq = max(self.next_seq, state.committed + 1)
+        for slot in above:
+            self._advance(slot)
+        return forgotten
 
     # Views and windows
 
@@ -339,7 +372,7 @@ class Ordering:
             if proposal.view == state.view and seq >= self.fresh_seq:
                 self.next_seq = max(self.next_seq, seq + 1)
                 self._offer(self._open(seq), proposal, fresh=False)
-                if state.is_primary and not state.diverged:
+                if state.is_primary and not state.is_silent:
                     # Signed again, so that the signer's record holds all that is sent.
                     state.sign(PRE_PREPARE, proposal.view, seq, proposal.block.digest)
                     state.broadcast(proposal)

@@ -125,7 +125,7 @@ class Pacemaker:
 
     def _complain(self) -> None:
         state = self._state
-        if state.diverged:
+        if state.is_silent:
             return
         own = state.sign_complain()
         self._hear(own)

@@ -8,6 +8,7 @@ checkpoints.py   attestations, stable checkpoints, divergence
 pacemaker.py     deadlines and complaints
 view_change.py   leaving a view, starting the next
 catch_up.py      status, retransmission, fetching
+state_transfer.py   fetching a whole state where blocks will not do, and serving one
 certificates.py  checks of everything signed
 log.py           slots, tallies, the stash
 """
@@ -18,14 +19,32 @@ from consensus.batches import Batches
 from consensus.catch_up import FETCH, STATUS, CatchUp
 from consensus.certificates import compute_proposals
 from consensus.checkpoints import Checkpoints
-from consensus.effects import BatchReady, Connected, Effect, Event, Executed, Received, TimerFired
+from consensus.effects import (
+    BatchReady,
+    ChunkRefused,
+    ChunkStaged,
+    Connected,
+    Effect,
+    Event,
+    Executed,
+    ManifestChecked,
+    ManifestRefused,
+    Received,
+    SnapshotTaken,
+    StateInstalled,
+    TimerFired,
+)
 from consensus.messages import (
     Attest,
+    Chunk,
     Commit,
     CommitCert,
     Complain,
     FetchBatches,
     FetchBlocks,
+    FetchChunks,
+    FetchManifest,
+    Manifest,
     Message,
     NewView,
     Prepare,
@@ -41,6 +60,7 @@ from consensus.proofs import CheckpointCert
 from consensus.quorum import ReplicaSet
 from consensus.signing import VoteSigner
 from consensus.state import ReplicaConfig, ReplicaState
+from consensus.state_transfer import TRANSFER, Progress, StateTransfer
 from consensus.view_change import ViewChanges
 
 __all__ = ["Replica", "ReplicaConfig"]
@@ -53,7 +73,10 @@ class Replica:
     which every block is stored; `executed` the highest whose result is known, and `replayed` the results
     of blocks that the node ran again at start, in order: those above the last stable checkpoint, the
     checkpoint it restored from included. Blocks in (executed, committed] are the node's to run; it
-    answers `Executed` for them as for any other.
+    answers `Executed` for them as for any other. A replica that is to be healed starts with
+    `executed` 0, and the node runs nothing before a state is installed. `oldest` is the first block of
+    those up to `committed` that is stored without a gap, `snapshot` the checkpoint whose state the
+    node can serve.
     """
 
     def __init__(
@@ -67,6 +90,8 @@ class Replica:
         committed: int = 0,
         executed: int = 0,
         replayed: Sequence[Executed] = (),
+        oldest: int = 1,
+        snapshot: CheckpointCert | None = None,
     ) -> None:
         state = ReplicaState(replica_id, replicas, signer, verifier, config, durable or {})
         delivered = max(state.votes.delivered, default=0)
@@ -76,6 +101,7 @@ class Replica:
                 "they belong together; restore both from one backup"
             )
         state.committed, state.executed = committed, executed
+        state.oldest, state.snapshot = oldest, snapshot
         self._state = state
         self._replayed = replayed
         self._batches = Batches(config.batches_max)
@@ -85,6 +111,9 @@ class Replica:
         self._view_changes = ViewChanges(state, self._ordering, self._checkpoints, self._pacemaker)
         self._catch_up = CatchUp(
             state, self._batches, self._ordering, self._checkpoints, self._pacemaker, self._view_changes
+        )
+        self._transfer = StateTransfer(
+            state, self._batches, self._ordering, self._checkpoints, self._catch_up.peers
         )
         self._marks = (0, 0, 0, 0, True)
 
@@ -126,6 +155,19 @@ class Replica:
         return self._state.diverged
 
     @property
+    def transfer(self) -> Progress | None:
+        """How far the fetching of a state is; None if none is being fetched."""
+        return self._transfer.progress
+
+    def certificate(self, seq: int) -> CheckpointCert | None:
+        """The certificate of a checkpoint that became stable lately."""
+        return self._checkpoints.certificates.get(seq)
+
+    def expects(self, sender: int, message: Manifest | Chunk) -> bool:
+        """Whether that part of a state was asked of `sender`: others need not be passed on."""
+        return self._transfer.expects(sender, message)
+
+    @property
     def pending(self) -> int:
         """Micro-batches held and not yet handed to execution."""
         return len(self._batches.held)
@@ -138,6 +180,8 @@ class Replica:
         complaint_echoes, reminders, view_changes (left), view_joins, new_views (entered), new_views_led,
         reproposals, null_fills, contradicted_proposals. Repair: status_asks, views_forwarded,
         blocks_forwarded, block_fetches, batch_fetches, catch_up_blocks, commit_certs_too_far, unserved.
+        State transfer: transfers, transfer_targets, transfer_targets_lost, transfer_silences,
+        transfer_bans, chunk_fetches, chunks_kept, chunks_staged, states_installed.
         Others: checkpoints, refused, equivocations, diverged, refused_signatures (by our own signer).
         """
         return self._state.counters
@@ -153,6 +197,7 @@ class Replica:
         self._checkpoints.restore(self._replayed)  # first: a state that came out wrong must not vote
         self._ordering.restore(base, new_view.proposals if new_view else ())
         self._view_changes.restore()
+        self._transfer.start()
         state.broadcast(self._catch_up.status(asks=True))
         self._settle()
         self.check_invariants()
@@ -167,6 +212,8 @@ class Replica:
                 self._receive(sender, message)
             case BatchReady():
                 self._ordering.on_batch_ready(event)
+            case Executed() if 0 < event.seq <= state.installed:
+                pass  # it was under way when the state was fetched
             case Executed():
                 self._ordering.check_executed(event.seq, event.block_digest)
                 self._checkpoints.on_executed(event)
@@ -174,6 +221,19 @@ class Replica:
                 self._on_timer(name)
             case Connected(replica):
                 self._catch_up.on_connected(replica)
+            case SnapshotTaken():
+                self._transfer.on_snapshot_taken(event)
+            case ManifestChecked():
+                self._transfer.on_manifest_checked(event)
+            case ManifestRefused():
+                self._transfer.on_manifest_refused(event)
+            case ChunkStaged():
+                self._transfer.on_chunk_staged(event)
+            case ChunkRefused():
+                self._transfer.on_chunk_refused(event)
+            case StateInstalled():
+                self._transfer.on_installed(event)
+                self._view_changes.restore()
         self._settle()
         self.check_invariants()
         return state.take_effects()
@@ -200,6 +260,8 @@ class Replica:
                 self._ordering.on_commit_cert(m)
             case CheckpointCert():
                 self._checkpoints.on_checkpoint_cert(m)
+                self._transfer.note(m)
+                self._transfer.consider()
             case Complain():
                 if not self._pacemaker.on_complain(sender, m):
                     self._catch_up.help_complainer(m.replica, m.view)
@@ -209,13 +271,28 @@ class Replica:
             case NewView():
                 self._view_changes.on_new_view(m)
             case Status():
-                self._catch_up.on_status(sender, m)
+                self._on_status(sender, m)
             case FetchBatches():
                 self._catch_up.on_fetch_batches(sender, m)
             case FetchBlocks():
                 self._catch_up.on_fetch_blocks(sender, m)
+            case FetchManifest():
+                self._transfer.on_fetch_manifest(sender, m)
+            case FetchChunks():
+                self._transfer.on_fetch_chunks(sender, m)
+            case Manifest():
+                self._transfer.on_manifest(sender, m)
+            case Chunk():
+                self._transfer.on_chunk(sender, m)
             case _:
                 pass  # payloads are the node's
+
+    def _on_status(self, sender: int, m: Status) -> None:
+        if self._catch_up.on_status(sender, m):
+            self._transfer.offer(sender, m.committed)
+        if m.stable is not None:
+            self._transfer.note(m.stable)
+        self._transfer.consider()
 
     def _on_timer(self, name: str) -> None:
         if name == REQUEST:
@@ -226,6 +303,8 @@ class Replica:
             self._catch_up.on_status_timer()
         elif name == FETCH:
             self._catch_up.on_fetch_timer()
+        elif name == TRANSFER:
+            self._transfer.on_timer()
         else:
             self._view_changes.on_sign_timer(name)
 
@@ -244,6 +323,7 @@ class Replica:
         self._ordering.propose()
         self._pacemaker.watch()
         self._catch_up.settle()
+        self._transfer.settle()
 
     # Invariants
 

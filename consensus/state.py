@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from consensus.certificates import COMMIT, COMPLAIN, PREPARE, Authority, attest_kind, refusal_code
-from consensus.durable import VoteLog
+from consensus.durable import Divergence, VoteLog
 from consensus.effects import Blame, Broadcast, Diverged, Effect, Executed, Send
 from consensus.messages import Attest, Commit, Complain, Message, Prepare, PreparedCert, PrePrepare
 from consensus.primitives.crypto import Verifier
 from consensus.primitives.errors import ConfigError, InvariantViolation, ProtocolError, ensure
+from consensus.proofs import CheckpointCert
 from consensus.quorum import ReplicaSet
 from consensus.signing import SignatureRefused, VoteSigner
 
@@ -32,6 +33,9 @@ class ReplicaConfig:
     batches_max              micro-batches of one origin held and not yet delivered
     stash_max                messages kept a peer for a later view or window
     catch_up_blocks          committed blocks fetched at once
+    transfer_gap             blocks behind from which on the state is fetched instead of the blocks
+    transfer_timeout_us      a peer that serves nothing of the state for so long is passed over
+    transfer_chunks          chunks of the state asked of one peer and not here yet
     """
 
     window: int = 128
@@ -51,6 +55,9 @@ class ReplicaConfig:
     batches_max: int = 65_536
     stash_max: int = 1024
     catch_up_blocks: int = 64
+    transfer_gap: int = 2048
+    transfer_timeout_us: int = 3_000_000
+    transfer_chunks: int = 8
 
     def __post_init__(self) -> None:
         low = [name for name in self.__dataclass_fields__ if getattr(self, name) < 1]
@@ -70,6 +77,11 @@ class ReplicaState:
     votes       everything durable: view, low water mark, votes (see `durable`)
     diverged    this replica's state differs from what f+1 others attest: it votes no more
     resigned    a view in which its signer let it propose no more; -1: none
+    ingesting   it fetches its state from others, and neither votes nor delivers meanwhile
+    target      the checkpoint whose state is being fetched; 0: none is
+    installed   the checkpoint whose state was fetched last
+    oldest      the first block that others can be served
+    snapshot    the checkpoint whose state others can be served
     """
 
     def __init__(
@@ -91,11 +103,16 @@ class ReplicaState:
         self.committed = 0
         self.executed = 0
         self.progress_us = 0
-        self.diverged = False
         self.resigned = -1
+        self.target = 0
+        self.installed = 0
+        self.oldest = 1
+        self.snapshot: CheckpointCert | None = None
         self.window_moved = False
         self.counters: dict[str, int] = {}
         self.votes = VoteLog(self.emit, durable)
+        self.diverged = self.votes.diverged is not None
+        self.ingesting = self.votes.heals
         self._signer = signer
         self._effects: list[Effect] = []
         self._last_us: dict[tuple[str, int], int] = {}
@@ -114,6 +131,21 @@ class ReplicaState:
     def low(self) -> int:
         """Low water mark h; votes are for h < seq <= h + window."""
         return self.votes.low
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it must not take part: its state is wrong, or not there yet."""
+        return self.diverged or self.ingesting
+
+    @property
+    def reach(self) -> int:
+        """The block above which blocks are of use: where it stands, or will once its state is fetched."""
+        return max(self.committed, self.target)
+
+    @property
+    def shown(self) -> int:
+        """Where it tells others that it stands; one that is to be healed needs an older state, too."""
+        return self.target if self.votes.heals else self.reach
 
     @property
     def primary(self) -> int:
@@ -189,6 +221,7 @@ class ReplicaState:
         state transfer healed may lead to another result.
         """
         ensure(not self.diverged, "a diverged replica signs nothing")
+        ensure(not self.ingesting, "a replica that fetches its state signs nothing")
         message = self.authority.message(kind, view, seq, body)
         try:
             return self._signer.sign_vote(kind, self.authority.replicas.epoch, view, seq, body, message)
@@ -216,6 +249,10 @@ class ReplicaState:
     def sign_attest(self, result: Executed) -> Attest:
         """This replica's word for a result above the low water mark. Raises `SignatureRefused`."""
         ensure(result.seq > self.low, f"no attestation of block {result.seq}: {self.low} is stable")
+        ensure(
+            result.seq > self.votes.attested,
+            f"no attestation of block {result.seq}: another may have been attested before it was healed",
+        )
         unsigned = Attest(result.seq, result.block_digest, result.journal_root, result.state, self.id, b"")
         signature = self.ask_signer(attest_kind(result.state), 0, result.seq, unsigned.result_digest)
         return replace(unsigned, signature=signature)
@@ -224,9 +261,10 @@ class ReplicaState:
         """This replica's wish to leave the current view."""
         return Complain(self.view, self.id, self.sign(COMPLAIN, self.view, 0, b""))
 
-    def diverge(self, seq: int, ours: bytes, theirs: bytes) -> None:
+    def diverge(self, found: Diverged) -> None:
         """f+1 others came to another result: one of them is honest, so this state is wrong."""
         if not self.diverged:
             self.diverged = True
             self.count("diverged")
-            self.emit(Diverged(seq, ours, theirs))
+            self.votes.diverge(Divergence(found.seq, found.ours, found.theirs, self.executed))
+            self.emit(found)

@@ -47,10 +47,10 @@ class ViewChanges:
     def settle(self) -> None:
         """After every step: leave when complaints suffice; as new primary, start when all is at hand."""
         evidence = self._pacemaker.evidence
-        if evidence and not self._state.diverged:
+        if evidence and not self._state.is_silent:
             self.leave(self._state.view + 1, evidence)
         state = self._state
-        leads_next = not state.active and self._collected and state.is_primary and not state.diverged
+        leads_next = not state.active and self._collected and state.is_primary and not state.is_silent
         # Nobody can start a view from blocks it does not hold.
         if leads_next and state.votes.draft is None and state.committed >= self._base_needed:
             self._try_new_view()
@@ -75,7 +75,7 @@ class ViewChanges:
     def on_sign_timer(self, name: str) -> None:
         """The turn that wrote down a view change or a new view is over: now it may be signed."""
         state, votes = self._state, self._state.votes
-        if state.active or state.diverged:
+        if state.active or state.is_silent:
             return
         if name == f"{SIGN_VIEW_CHANGE}{state.view}" and votes.view_change is not None:
             self._sign_view_change(votes.view_change)
@@ -94,7 +94,7 @@ class ViewChanges:
     def restore(self) -> None:
         """After a restart: an unfinished view change goes on with the very same message."""
         state, votes = self._state, self._state.votes
-        if state.diverged:
+        if state.is_silent:
             return
         if state.active:
             if votes.new_view is not None and votes.new_view.replica == state.id:
@@ -125,7 +125,7 @@ class ViewChanges:
         self.received[m.replica] = m
         if m.stable is not None:
             self._checkpoints.adopt(m.stable)
-        if m.view > state.view and not state.diverged:
+        if m.view > state.view and not state.is_silent:
             self._consider_joining(m)
         self._collect()
         return True
