@@ -9,7 +9,7 @@ Start with `machine` (how a block is applied), then `layout` and `records` (ever
     machine, block        applying a block; laying out its journal
     commands, plugin      msgpack commands, and who carries them out
     authority             which key may do what
-    accounts/, markets    the plugins
+    accounts/, markets, validators/   the plugins
     matching/, clearing/  compiled rules of the order path
     compiled, fixed_point what kernels are made with
     journal               what a block did: chunks, roots, proofs

@@ -15,7 +15,13 @@ import msgpack
 
 from consensus.primitives.crypto import PUBLIC_KEY_SIZE
 from consensus.primitives.errors import ProtocolError
-from engine.layout import SCOPES_ALL, MarketStatus
+from engine.layout import (
+    ADDRESS_BYTES_MAX,
+    CERTIFICATE_BYTES_MAX,
+    SCOPES_ALL,
+    ExclusionRule,
+    MarketStatus,
+)
 from engine.records import AMOUNT_MAX
 
 COMMANDS_MAX = 4096  # in one envelope
@@ -25,10 +31,11 @@ DECIMALS_MAX = 18
 EXPIRY_NEVER = 2**63 - 1
 _NESTED = "a command has an array inside"
 _NAME = re.compile(r"[A-Z0-9][A-Z0-9._/-]{0,15}")
+_PRINTABLE = re.compile(rf"[!-~]{{1,{ADDRESS_BYTES_MAX}}}")
 
 
 class Bounds(NamedTuple):
-    """An integer argument lies in `low`..`high`."""
+    """An integer argument, or the length of bytes, lies in `low`..`high`."""
 
     low: int
     high: int
@@ -39,6 +46,11 @@ AssetId = Annotated[int, Bounds(0, 2**16 - 1)]
 MarketId = Annotated[int, Bounds(0, 2**15 - 1)]
 Amount = Annotated[int, Bounds(1, AMOUNT_MAX)]
 Fee = Annotated[int, Bounds(0, FEE_E6_MAX)]
+ValidatorId = Annotated[int, Bounds(0, 2**31 - 1)]
+# Whether these are a certificate and a place to connect to is for nodes to find out, each by itself:
+# what a library makes of them today must not decide what the ledger does.
+Certificate = Annotated[bytes, Bounds(1, CERTIFICATE_BYTES_MAX)]
+HostAndPort = Annotated[str, _PRINTABLE]
 
 
 class RegisterAsset(NamedTuple):
@@ -126,6 +138,59 @@ class SetMarketStatus(NamedTuple):
     status: Annotated[int, Bounds(min(MarketStatus), max(MarketStatus))]
 
 
+class AddValidator(NamedTuple):
+    """By the venue: one more validator from the next epoch on, under an id of its own."""
+
+    key: bytes
+    certificate: Certificate
+    peer: HostAndPort
+    client: HostAndPort
+
+
+class RemoveValidator(NamedTuple):
+    """By the venue: a validator votes until the present epoch ends, and its id never again."""
+
+    validator: ValidatorId
+
+
+class ReplaceValidator(NamedTuple):
+    """By the venue: remove one and add another at the same boundary. The other gets a new id."""
+
+    validator: ValidatorId
+    key: bytes
+    certificate: Certificate
+    peer: HostAndPort
+    client: HostAndPort
+
+
+class RotateValidatorKey(NamedTuple):
+    """By the venue: a validator signs with `key` from the next epoch on."""
+
+    validator: ValidatorId
+    key: bytes
+
+
+class MoveValidator(NamedTuple):
+    """By the venue: a validator is reached there, and shows that certificate, from the next epoch on."""
+
+    validator: ValidatorId
+    certificate: Certificate
+    peer: HostAndPort
+    client: HostAndPort
+
+
+class Wedge(NamedTuple):
+    """By the venue: stop at the first checkpoint from `height` on, for an upgrade. 0: as soon as possible."""
+
+    height: Annotated[int, Bounds(0, 2**62)]
+
+
+class SetExclusionRule(NamedTuple):
+    """By the venue: what happens to validators that evidence convicts."""
+
+    rule: Annotated[int, Bounds(0, max(ExclusionRule))]
+
+
 class CommandNumber(IntEnum):
     """What stands in the `op` of a COMMAND line. Append only."""
 
@@ -140,6 +205,14 @@ class CommandNumber(IntEnum):
     TRANSFER = 8
     SET_FEES = 9
     SET_MARKET_STATUS = 10
+    ADD_VALIDATOR = 11
+    REMOVE_VALIDATOR = 12
+    REPLACE_VALIDATOR = 13
+    ROTATE_VALIDATOR_KEY = 14
+    MOVE_VALIDATOR = 15
+    WEDGE = 16
+    SET_EXCLUSION_RULE = 17
+    CONVICT = 18  # nobody's command: the line that accepted evidence leaves
 
 
 class CommandKind(NamedTuple):
@@ -209,28 +282,32 @@ def _reader(command: type) -> Callable[[list[Any]], Any]:
         if len(raw) != length:
             return None
         arguments = raw[1:]
-        for (kind, low, high), argument in zip(rules, arguments, strict=True):
+        for (kind, low, high, pattern), argument in zip(rules, arguments, strict=True):
             if type(argument) is not kind:
                 return None
-            if kind is int:
-                if not low <= argument <= high:
+            if pattern is not None:
+                if pattern.fullmatch(argument) is None:
                     return None
-            elif not _is_text_valid(argument):
+            elif not low <= (argument if kind is int else len(argument)) <= high:
                 return None
         return command(*arguments)
 
     return read
 
 
-def _rule(hint: Any) -> tuple[Any, int, int]:
-    """Type of an argument, and the bounds of an integer."""
-    if hint in (bytes, str):
-        return hint, 0, 0
-    bounds = get_args(hint)[1]
-    return int, bounds.low, bounds.high
+class _Rule(NamedTuple):
+    kind: Any  # int, bytes or str
+    low: int  # of the number, or of the number of bytes
+    high: int
+    pattern: re.Pattern[str] | None  # of a text
 
 
-def _is_text_valid(argument: bytes | str) -> bool:
-    if isinstance(argument, bytes):
-        return len(argument) == PUBLIC_KEY_SIZE
-    return _NAME.fullmatch(argument) is not None
+def _rule(hint: Any) -> _Rule:
+    if hint is bytes:
+        return _Rule(bytes, PUBLIC_KEY_SIZE, PUBLIC_KEY_SIZE, None)
+    if hint is str:
+        return _Rule(str, 0, 0, _NAME)
+    kind, bounds = get_args(hint)
+    if isinstance(bounds, Bounds):
+        return _Rule(kind, *bounds, None)
+    return _Rule(kind, 0, 0, bounds)

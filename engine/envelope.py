@@ -2,7 +2,7 @@
 
     offset  bytes
          0      4  magic "KNT1"
-         4      2  kind: 1 order operations, 2 commands
+         4      2  kind: 1 order operations, 2 commands, 3 evidence
          6      2  zero
          8     32  chain id
         40     32  public key of the session key that signs
@@ -12,6 +12,9 @@
         88      8  expiry, milliseconds since the epoch, below 2^63
         96     64  Ed25519 signature
        160         payload, padded with zero bytes to a multiple of 8
+
+Evidence proves itself, whoever brings it: public key, account, nonce, expiry and signature are zero, and
+its payload is what `consensus.evidence` encodes.
 
 Little-endian. A payload of orders is an array of 32-byte records that is used in place. The
 signature covers header and payload; the envelope's digest, its name, covers the signature too.
@@ -24,6 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from consensus.evidence import EVIDENCE_BYTES_MAX
 from consensus.primitives.crypto import SIGNATURE_SIZE, Signer, Verifier, digest
 from consensus.primitives.errors import ProtocolError, SignatureError
 from engine.records import ORDER_OP
@@ -43,6 +47,7 @@ class EnvelopeKind(IntEnum):
 
     ORDERS = 1
     COMMANDS = 2
+    EVIDENCE = 3
 
 
 class Envelope(NamedTuple):
@@ -96,6 +101,12 @@ def encode_commands(
     return _encode(signer, EnvelopeKind.COMMANDS, chain_id, account, nonce, expiry_ms, payload)
 
 
+def wrap_evidence(chain_id: bytes, payload: bytes) -> bytes:
+    """The one envelope of a piece of evidence; `payload` comes from `consensus.evidence`."""
+    head = HEADER.pack(MAGIC, EnvelopeKind.EVIDENCE, 0, chain_id, b"", 0, len(payload), 0, 0, b"")
+    return head + payload + bytes(-len(payload) % 8)
+
+
 def decode(data: bytes | memoryview) -> Envelope:
     """The envelope that `data` is exactly; raise `ProtocolError` on anything else. Checks no signature."""
     size = len(data)
@@ -119,9 +130,12 @@ def decode(data: bytes | memoryview) -> Envelope:
             raise ProtocolError(
                 f"{length} bytes of orders; up to {ENVELOPE_ORDERS_MAX} records of 32 are allowed"
             )
+    elif kind == EnvelopeKind.EVIDENCE:
+        if length > EVIDENCE_BYTES_MAX or any((account, nonce, expiry_ms, *public_key, *signature)):
+            raise ProtocolError(f"evidence has up to {EVIDENCE_BYTES_MAX} bytes, and nobody's name or nonce")
     elif kind != EnvelopeKind.COMMANDS:
-        raise ProtocolError(f"envelope kind {kind}; 1 (orders) and 2 (commands) are known")
-    elif any(view[HEADER_SIZE + length :]):
+        raise ProtocolError(f"envelope kind {kind}; 1 (orders), 2 (commands) and 3 (evidence) are known")
+    if any(view[HEADER_SIZE + length :]):
         raise ProtocolError("envelope's padding is not zero")
     message = _message(view[:SIGNED_SIZE], payload)
     return Envelope(

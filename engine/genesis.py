@@ -4,11 +4,14 @@ from dataclasses import dataclass, field
 
 from consensus.primitives.crypto import DIGEST_SIZE, PUBLIC_KEY_SIZE
 from consensus.primitives.errors import ConfigError
-from consensus.proofs import Epoch, Member
+from consensus.proofs import MEMBERS_MAX, Epoch, Member
 
 VENUE_ACCOUNT = 0  # earns the fees; its ADMIN keys run the venue
 ADMIN_KEYS_MAX = 64
 ROWS_MAX = 2**31 - 1  # row ids are int32
+VALIDATORS_MAX = 4096  # that ever were
+VALIDATOR_KEYS_MAX = 65_536  # that ever were validators'
+EVIDENCE_MAX = 65_536  # convictions
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,19 @@ _NOBODY = Epoch(0, 1, (Member(0, bytes(PUBLIC_KEY_SIZE)),))
 
 @dataclass(frozen=True)
 class Genesis:
-    """Chain identity, the keys that administer the venue, table limits, and the first validators."""
+    """Chain identity, the keys that administer the venue, table limits, and the first validators.
+
+    Their rules: a checkpoint every `checkpoint_interval` blocks, votes for up to `window` blocks above
+    a stable one, and at most `members_max` validators at a time.
+    """
 
     chain_id: bytes
     admin_keys: tuple[bytes, ...]
     capacity: Capacity = field(default_factory=Capacity)
     epoch: Epoch = _NOBODY
+    checkpoint_interval: int = 32
+    window: int = 128
+    members_max: int = MEMBERS_MAX
 
     def __post_init__(self) -> None:
         if len(self.chain_id) != DIGEST_SIZE:
@@ -64,3 +74,10 @@ class Genesis:
                 raise ConfigError(
                     f"admin key of {len(key)} bytes; an Ed25519 public key has {PUBLIC_KEY_SIZE}"
                 )
+        ids = [member.id for member in self.epoch.members]
+        if self.epoch.number != 0 or self.epoch.first_seq != 1 or ids != list(range(len(ids))):
+            raise ConfigError("a ledger starts in epoch 0 at block 1, with validators 0, 1, 2, …")
+        if not len(ids) <= self.members_max <= MEMBERS_MAX:
+            raise ConfigError(f"{len(ids)} validators, at most {self.members_max} at a time")
+        if not 1 <= self.checkpoint_interval <= self.window:
+            raise ConfigError(f"checkpoint interval {self.checkpoint_interval}, window {self.window}")

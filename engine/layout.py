@@ -8,11 +8,11 @@ with signed numbers: numba would turn the pair into a float.
 """
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-LAYOUT_VERSION = 2  # part of the state root; raise it when any row here changes
+LAYOUT_VERSION = 3  # part of the state root; raise it when any row here changes
 PAGE_SIZE = 16384
 NONE = -1
 
@@ -142,6 +142,99 @@ GRANT = np.dtype(
     ]
 )  # 32 bytes; one row per (key, account), never freed
 
+
+class ValidatorStatus(IntEnum):
+    """Where a validator stands. It votes while ACTIVE or LEAVING."""
+
+    JOINING = 1  # from the next epoch on
+    ACTIVE = 2
+    LEAVING = 3  # until the present epoch's end
+    REMOVED = 4
+
+
+CERTIFICATE_BYTES_MAX = 1536
+ADDRESS_BYTES_MAX = 192
+
+_ENDPOINT: list[Any] = [  # how a validator is reached; all zero: as the network file says
+    ("certificate_bytes", "<i4"),  # of `certificate` in use
+    ("certificate", "u1", (CERTIFICATE_BYTES_MAX,)),  # X.509, DER, padded with zero bytes
+    ("peer_address", "u1", (ADDRESS_BYTES_MAX,)),  # ASCII, padded with zero bytes
+    ("client_address", "u1", (ADDRESS_BYTES_MAX,)),
+]
+
+VALIDATOR = np.dtype(
+    [
+        ("status", "<i4"),  # ValidatorStatus
+        *_ENDPOINT,
+        ("key", "<i4"),  # row of its present consensus key in VALIDATOR_KEY
+        ("first_epoch", "<i8"),
+        ("last_epoch", "<i8"),  # NONE: not known yet
+        ("convictions", "<i8"),  # rows in EVIDENCE
+        ("reserved", "u1", (92,)),
+    ]
+)  # 2048 bytes; row = validator id, never freed
+
+VALIDATOR_KEY = np.dtype(
+    [
+        ("public_key", "u1", (32,)),  # Ed25519
+        ("validator", "<i4"),
+        ("reserved_word", "<i4"),
+        ("first_epoch", "<i8"),  # it signs for its validator from here
+        ("last_epoch", "<i8"),  # to here; NONE: not known yet
+        ("reserved", "u1", (8,)),
+    ]
+)  # 64 bytes; one row per key that ever was a validator's
+
+
+class ChangeKind(IntEnum):
+    """What happens at the pending boundary."""
+
+    NONE = 0
+    ADD = 1
+    REMOVE = 2
+    REPLACE = 3
+    ROTATE = 4
+    MOVE = 5
+    WEDGE = 6
+
+
+CHANGE = np.dtype(
+    [
+        ("kind", "<i4"),  # ChangeKind; all else is zero while there is NONE
+        *_ENDPOINT,  # MOVE: where the validator will be
+        ("validator", "<i4"),  # who leaves or changes; of ADD, who joins
+        ("newcomer", "<i4"),  # REPLACE: who joins
+        ("key", "<i4"),  # ROTATE: row of the next key
+        ("height", "<i8"),  # of the block that scheduled it
+        ("boundary", "<i8"),  # the last block of the epoch that it ends
+        ("reserved", "u1", (92,)),
+    ]
+)  # 2048 bytes; one row
+
+
+class ExclusionRule(IntEnum):
+    """What happens to a validator that evidence convicts."""
+
+    MANUAL = 0  # it is shown as convicted
+    AUTOMATIC = 1  # and its removal is scheduled, while four others remain
+
+
+EVIDENCE = np.dtype(
+    [
+        ("validator", "<i4"),
+        ("kind", "<i4"),  # index in consensus.evidence.KINDS
+        ("epoch", "<i8"),
+        ("view", "<i8"),
+        ("seq", "<i8"),
+        ("height", "<i8"),  # of the block that brought it
+        ("first_digest", "u1", (32,)),
+        ("first_signature", "u1", (64,)),
+        ("second_digest", "u1", (32,)),
+        ("second_signature", "u1", (64,)),
+        ("reserved", "u1", (24,)),
+    ]
+)  # 256 bytes; one row per conviction, with all that proves it
+
 COUNTERS = np.dtype(
     [
         ("height", "<i8"),
@@ -158,7 +251,14 @@ COUNTERS = np.dtype(
         ("grants", "<i8"),
         ("fills", "<i8"),  # ever
         ("journal_root", "u1", (32,)),  # chained, of the last block
-        ("reserved", "u1", (120,)),
+        ("validators", "<i8"),
+        ("validator_keys", "<i8"),
+        ("evidence", "<i8"),
+        ("epoch", "<i8"),  # of the next block
+        ("epoch_first", "<i8"),  # its first block
+        ("wedged_at", "<i8"),  # the block at which the ledger stopped last; 0: it never did
+        ("exclusion_rule", "<i8"),  # ExclusionRule
+        ("reserved", "u1", (64,)),
     ]
 )  # 256 bytes; one row
 

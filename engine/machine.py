@@ -35,6 +35,10 @@ from engine.records import ORDER_OP, Code, Kind
 from engine.state import State
 from engine.tables.root import StateTree, compute_full_root, put_pages, snapshot, take_pages
 from engine.tables.table import kernel_view
+from engine.validators.boundary import next_boundary
+from engine.validators.convictions import execute_evidence
+from engine.validators.members import add_founders, current_epoch
+from engine.validators.plugin import ValidatorsPlugin
 
 Pages = list[tuple[int, int, bytes]]  # (table number, page number, PAGE_SIZE bytes)
 
@@ -45,9 +49,9 @@ class SignatureVerdicts(Protocol):
     def get(self, envelope_digest: bytes, /) -> bool | None: ...
 
 
-def make_plugins() -> tuple[Plugin, ...]:
+def make_plugins(genesis: Genesis) -> tuple[Plugin, ...]:
     """The registry order of this version of the rulebook."""
-    return (AccountsPlugin(), MarketsPlugin())
+    return (AccountsPlugin(), MarketsPlugin(), ValidatorsPlugin(genesis))
 
 
 class Machine:
@@ -63,6 +67,7 @@ class Machine:
         open_account(self.state, genesis.admin_keys[0])
         for key in genesis.admin_keys[1:]:
             self.state.add_grant(self.state.add_key(key), VENUE_ACCOUNT, SCOPES_ALL, EXPIRY_NEVER)
+        add_founders(self.state, genesis.epoch)
         self._tree = StateTree(self.state)
 
     @classmethod
@@ -84,7 +89,7 @@ class Machine:
         self.genesis = genesis
         self.state = state
         self._verifier: Verifier = verifier or Ed25519Verifier()
-        self._registry = Registry(make_plugins())
+        self._registry = Registry(make_plugins(genesis))
 
     @property
     def height(self) -> int:
@@ -127,12 +132,12 @@ class Machine:
 
     def epoch(self) -> Epoch:
         """The validators for the next block."""
-        return self.genesis.epoch
+        return current_epoch(self.state)
 
     def summary(self) -> StateSummary:
         """What a checkpoint says of the state. Hashes what changed."""
         parts = tuple(self.table_roots().values())
-        return StateSummary(self.state_root(), parts, self.epoch().digest, 0)
+        return StateSummary(self.state_root(), parts, self.epoch().digest, next_boundary(self.state))
 
     def full_state_root(self) -> bytes:
         """The state root, computed from nothing but the pages."""
@@ -199,9 +204,11 @@ class _Block:
         )
 
     def _run_commands(self) -> None:
-        """Commands, in listing order; each sees what those before it did."""
+        """Commands and evidence, in listing order; each sees what those before it did."""
         state, execute = self._state, self._machine._registry.execute
         for index, envelope in enumerate(self._envelopes):
+            if envelope.kind == EnvelopeKind.EVIDENCE:
+                self._run_evidence(index, envelope)
             if envelope.kind != EnvelopeKind.COMMANDS:
                 continue
             code = self._admit(envelope)
@@ -217,6 +224,16 @@ class _Block:
             context = Context(key, self._time_ms, self._height)
             self._verdicts[index] = Verdict(Code.OK, len(self._outcomes), len(raw))
             self._outcomes += [execute(state, item, context) for item in raw]
+
+    def _run_evidence(self, index: int, envelope: Envelope) -> None:
+        machine, verdict = self._machine, self._signatures.get(envelope.digest)
+        chain_id = machine.genesis.chain_id
+        code, outcome = execute_evidence(self._state, envelope, chain_id, verdict, machine._verifier)
+        if outcome is None:
+            self._verdicts[index] = Verdict(code)
+        else:
+            self._verdicts[index] = Verdict(Code.OK, len(self._outcomes), 1)
+            self._outcomes.append(outcome)
 
     def _run_orders(self) -> tuple[np.ndarray, int]:
         """Orders of all envelopes in one compiled call. Returns the journal and the number of operations."""
@@ -254,7 +271,7 @@ class _Block:
         block.write_command_lines(
             journal[command_start : command_start + len(self._outcomes)], self._outcomes
         )
-        starts = {EnvelopeKind.ORDERS: head, EnvelopeKind.COMMANDS: command_start}
+        starts = dict.fromkeys(EnvelopeKind, command_start) | {EnvelopeKind.ORDERS: head}
         first_lines = [
             starts[EnvelopeKind(envelope.kind)] + verdict.first if verdict.lines else 0
             for envelope, verdict in zip(self._envelopes, self._verdicts, strict=True)

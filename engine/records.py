@@ -72,7 +72,7 @@ class Kind(IntEnum):
 
     ENVELOPE = 1  # one per envelope, in listing order
     RESULT = 2  # one per order operation, in listing order
-    COMMAND = 3  # one per command, in listing order
+    COMMAND = 3  # one per command or accepted evidence, in listing order
     FILL = 4  # one per trade, in execution order, mixed with CANCELLED
     CANCELLED = 5  # an order left the book by another's hand: self-trade, cancel-all
 
@@ -90,6 +90,8 @@ class Code(IntEnum):
     NONCE_USED = 6
     NONCE_TOO_OLD = 7
     MALFORMED = 8
+    BAD_EVIDENCE = 9
+    ALREADY_REPORTED = 10
     # orders
     BAD_OP = 20
     UNKNOWN_MARKET = 21
@@ -117,6 +119,13 @@ class Code(IntEnum):
     LIMIT_REACHED = 64
     KEY_ALREADY_GRANTED = 65
     SUPPLY_OVERFLOW = 66
+    CHANGE_PENDING = 67  # one change of validators at a time: wait until it is in force
+    UNKNOWN_VALIDATOR = 68  # or one that does not vote
+    KEY_USED = 69  # the key is or was a validator's
+    ENDPOINT_TAKEN = 70  # another validator has this certificate or address
+    TOO_FEW_VALIDATORS = 71
+    TOO_MANY_VALIDATORS = 72
+    HEIGHT_OUT_OF_RANGE = 73
 
 
 # An ENVELOPE line names its envelope: client_order_id is the nonce, counter_order_id and price are the first

@@ -1,4 +1,4 @@
-"""The whole replicated state: ten tables, and the lookups derived from them.
+"""The whole replicated state: fourteen tables, and the lookups derived from them.
 
 Nothing is kept outside the tables that could not be rebuilt from them. Row counts live in the
 one row of `counters`, where kernels find them too.
@@ -7,12 +7,14 @@ one row of `counters`, where kernels find them too.
 import numpy as np
 
 from consensus.primitives.errors import ensure
-from engine.genesis import Capacity
+from engine.genesis import EVIDENCE_MAX, VALIDATOR_KEYS_MAX, VALIDATORS_MAX, Capacity
 from engine.layout import (
     ACCOUNT,
     ASSET,
     BALANCE,
+    CHANGE,
     COUNTERS,
+    EVIDENCE,
     GRANT,
     KEY,
     LEVEL,
@@ -20,6 +22,8 @@ from engine.layout import (
     NONCES,
     NONE,
     ORDER,
+    VALIDATOR,
+    VALIDATOR_KEY,
     Core,
 )
 from engine.matching.ladder import new_ladder, rebuild_ladder
@@ -49,6 +53,10 @@ _ROW_COUNTERS = {
     "keys": "keys",
     "nonces": "keys",
     "grants": "grants",
+    "validators": "validators",
+    "validator_keys": "validator_keys",
+    "change": None,
+    "evidence": "evidence",
 }
 
 
@@ -87,6 +95,10 @@ class State:
         self.keys = Table("keys", KEY, capacity.keys)
         self.nonces = Table("nonces", NONCES, capacity.keys)
         self.grants = Table("grants", GRANT, capacity.grants)
+        self.validators = Table("validators", VALIDATOR, VALIDATORS_MAX)
+        self.validator_keys = Table("validator_keys", VALIDATOR_KEY, VALIDATOR_KEYS_MAX)
+        self.change = Table("change", CHANGE, 1)
+        self.evidence = Table("evidence", EVIDENCE, EVIDENCE_MAX)
         self.tables: tuple[Table, ...] = tuple(getattr(self, name) for name in _ROW_COUNTERS)
         self.count = Counts(self.counters)
         self.count["orders_free"] = NONE
@@ -173,6 +185,21 @@ class State:
             self.key_rows[public_key] = row
         return row
 
+    def add_validator(self) -> int:
+        """Append an empty validator; return its id."""
+        return self._append(self.validators, "validators")
+
+    def add_validator_key(self, public_key: bytes) -> int:
+        """Append a key that was never a validator's; return its row."""
+        row = self._append(self.validator_keys, "validator_keys")
+        self.validator_keys.columns["public_key"][row] = public_key
+        self.validator_key_rows[public_key] = row
+        return row
+
+    def add_evidence(self) -> int:
+        """Append an empty conviction; return its row."""
+        return self._append(self.evidence, "evidence")
+
     def add_balance(self, account: int, asset: int) -> int:
         """Row of an account's balance in an asset, appended empty if there is none."""
         row = find_balance(self.balance_index, self.balances.rows, account, asset)
@@ -239,6 +266,8 @@ class State:
         self._core = None
         self._grant_cache: dict[int, int] = {}
         self.key_rows: dict[bytes, int] = _row_of(self.keys, "public_key", self.used(self.keys))
+        keys = self.validator_keys
+        self.validator_key_rows: dict[bytes, int] = _row_of(keys, "public_key", self.used(keys))
         self.asset_ids = _names(self.assets, self.used(self.assets))
         self.market_ids = _names(self.markets, self.used(self.markets))
         for table in (self.orders, self.balances, self.grants, self.levels):

@@ -20,7 +20,7 @@ import msgpack
 from cryptography import x509
 
 from consensus.certificates import new_view_bytes_max
-from consensus.primitives.crypto import PUBLIC_KEY_SIZE, digest
+from consensus.primitives.crypto import DIGEST_SIZE, PUBLIC_KEY_SIZE, digest
 from consensus.primitives.errors import ConfigError
 from consensus.quorum import REPLICAS_MAX, ReplicaSet
 from engine import genesis as engine_genesis
@@ -135,8 +135,26 @@ class Network:
     @cached_property
     def genesis(self) -> Genesis:
         """What the state machine starts from."""
-        capacity = engine_genesis.Capacity(**vars(self.capacity))
-        return Genesis(self.chain_id, self.admin_keys, capacity, self.replicas.record)
+        rules = self.rules
+        return Genesis(
+            self.chain_id,
+            self.admin_keys,
+            engine_genesis.Capacity(**vars(self.capacity)),
+            self.replicas.record,
+            rules.checkpoint_interval,
+            rules.window,
+            self.members_max,
+        )
+
+    @cached_property
+    def members_max(self) -> int:
+        """How many validators there may be at a time, so that a new view fits one message."""
+        fits = (
+            n
+            for n in range(REPLICAS_MAX, 0, -1)
+            if new_view_bytes_max(_anybody(n), self.rules.window) <= FRAME_BYTES_MAX
+        )
+        return next(fits, 0)
 
     @cached_property
     def frame_bytes_max(self) -> int:
@@ -224,6 +242,13 @@ def _check_network(network: Network) -> None:
             f"'rules.window' is {window}; a new view of {replicas.n} validators fits one message only"
             f" with a window of at most {allowed}"
         )
+
+
+def _anybody(n: int) -> ReplicaSet:
+    """Any n validators, for what depends on their number only."""
+    return ReplicaSet.genesis(
+        bytes(DIGEST_SIZE), tuple(index.to_bytes(PUBLIC_KEY_SIZE) for index in range(n))
+    )
 
 
 def _distinct_parts(network: Network) -> dict[str, list[Any]]:

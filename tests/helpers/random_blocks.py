@@ -8,20 +8,28 @@ from typing import Any
 
 from engine.commands import (
     EXPIRY_NEVER,
+    AddValidator,
     Deposit,
     GrantKey,
     ListMarket,
+    MoveValidator,
     OpenAccount,
     RegisterAsset,
+    RemoveValidator,
+    ReplaceValidator,
     RevokeKey,
+    RotateValidatorKey,
+    SetExclusionRule,
     SetFees,
     SetMarketStatus,
     Transfer,
+    Wedge,
     Withdraw,
 )
+from engine.envelope import HEADER_SIZE, decode
 from engine.journal import BlockResult
 from engine.records import EVERY_MARKET, Op
-from tests.helpers.venue import START_MS, Venue, new, signer
+from tests.helpers.venue import START_MS, Venue, contradiction, new, signer, validator_key
 
 ACCOUNTS = 6
 MARKETS = 3
@@ -56,8 +64,13 @@ class RandomBlocks:
                 )
             self.sent.append(envelope)
             if rng.random() < 0.1:
-                at = rng.randrange(96, len(envelope))
+                # Signature or payload: a batch with other padding would be nobody's vote.
+                at = rng.randrange(96, HEADER_SIZE + len(decode(envelope).payload))
                 venue.pending.append(envelope[:at] + bytes([envelope[at] ^ 1]) + envelope[at + 1 :])
+        if rng.random() < 0.2:
+            replica = rng.randrange(6)
+            by = validator_key(replica if rng.random() < 0.8 else 9)
+            venue.pending.append(contradiction(replica, by, rng.randrange(2), rng.randrange(1, 4)))
         if self.sent and rng.random() < 0.3:
             venue.pending.append(rng.choice(self.sent))
         return venue.block(time_ms=START_MS + 1000 * venue.machine.height + rng.randrange(-500, 500))
@@ -133,5 +146,21 @@ class RandomBlocks:
             SetMarketStatus(rng.randrange(MARKETS + 1), int(rng.random() < 0.8)),
             RegisterAsset(f"N{rng.randrange(50)}", 0, account),
             ListMarket(f"N{rng.randrange(50)}", 0, asset, 1, 1, rng.randrange(1, 5000), 10, 0, 0, 0),
+        ]
+        return self._membership() if rng.random() < 0.2 else rng.choice(choices)
+
+    def _membership(self) -> tuple[Any, ...]:
+        rng = self.random
+        key = validator_key(rng.randrange(100)).public_key
+        endpoint = (b"certificate %d" % rng.randrange(9), f"h:{rng.randrange(20)}", f"h:{rng.randrange(20)}")
+        validator = rng.randrange(8)
+        choices: list[tuple[Any, ...]] = [
+            AddValidator(key, *endpoint),
+            RemoveValidator(validator),
+            ReplaceValidator(validator, key, *endpoint),
+            RotateValidatorKey(validator, key),
+            MoveValidator(validator, *endpoint),
+            Wedge(0),
+            SetExclusionRule(rng.randrange(2)),
         ]
         return rng.choice(choices)

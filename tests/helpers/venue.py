@@ -5,10 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from consensus.certificates import PREPARE
+from consensus.evidence import Evidence, Signed, encode_evidence
 from consensus.primitives.crypto import Ed25519Signer, Signer, Verifier, digest
+from consensus.proofs import MEMBERS_MAX, Epoch, Member, signing_digest
 from engine.batch import encode_batch
 from engine.commands import Deposit, ListMarket, OpenAccount, RegisterAsset, encode
-from engine.envelope import encode_commands, encode_orders, orders_array
+from engine.envelope import encode_commands, encode_orders, orders_array, wrap_evidence
 from engine.genesis import Capacity, Genesis
 from engine.journal import BlockResult
 from engine.machine import Machine
@@ -16,6 +19,7 @@ from engine.records import Op, SelfTrade, Side, TimeInForce
 
 CHAIN_ID = digest("tests.chain")
 NEVER = 2**62
+INTERVAL, WINDOW = 4, 8  # of checkpoints
 START_MS = 1_700_000_000_000
 SMALL = Capacity(
     accounts=4096,
@@ -32,6 +36,21 @@ SMALL = Capacity(
 def signer(name: str) -> Ed25519Signer:
     """A key of its own for every name."""
     return Ed25519Signer(digest("tests.key", name.encode()))
+
+
+def validator_key(number: int) -> Ed25519Signer:
+    """The consensus keys of validators; those below their number are the founders'."""
+    return signer(f"validator {number}")
+
+
+def contradiction(replica: int, by: Signer, view: int, seq: int, epoch: int = 0) -> bytes:
+    """An envelope with two prepares of one replica for one place, signed by `by`."""
+    halves = []
+    for body in sorted(digest("tests.body", bytes([n])) for n in range(2)):
+        message = signing_digest(CHAIN_ID, epoch, PREPARE, view, seq, body)
+        halves.append(Signed(body, by.sign(message)))
+    evidence = Evidence(replica, epoch, PREPARE, view, seq, halves[0], halves[1])
+    return wrap_evidence(CHAIN_ID, encode_evidence(evidence))
 
 
 def flags(side: int = Side.BUY, tif: int = TimeInForce.GTC, stp: int = SelfTrade.CANCEL_TAKER) -> int:
@@ -61,9 +80,24 @@ def cancel(market: int, account: int, order_id: int) -> tuple[int, ...]:
 class Venue:
     """Machine, block height, and next nonces. Envelopes queue up until `block` applies them."""
 
-    def __init__(self, capacity: Capacity = SMALL, verifier: Verifier | None = None) -> None:
+    def __init__(
+        self,
+        capacity: Capacity = SMALL,
+        verifier: Verifier | None = None,
+        validators: int = 5,
+        members_max: int = MEMBERS_MAX,
+    ) -> None:
         self.admin = signer("admin")
-        self.genesis = Genesis(CHAIN_ID, (self.admin.public_key,), capacity)
+        members = tuple(Member(row, validator_key(row).public_key) for row in range(validators))
+        self.genesis = Genesis(
+            CHAIN_ID,
+            (self.admin.public_key,),
+            capacity,
+            Epoch(0, 1, members),
+            INTERVAL,
+            WINDOW,
+            members_max,
+        )
         self.machine = Machine(self.genesis, verifier)
         self.pending: list[bytes] = []
         self.applied: list[tuple[int, bytes, int, list[bytes]]] = []  # every block, for a replay

@@ -53,4 +53,6 @@ def test_no_envelope_executes_twice(seed):
         again = blocks.venue.block(*blocks.sent[start : start + 100], time_ms=START_MS + 10**6)
         assert again.counts.refused_envelopes == again.counts.envelopes
     after = blocks.venue.machine.table_roots()
-    assert {name for name in after if after[name] != before[name]} == {"counters"}
+    changed = {name for name in after if after[name] != before[name]}
+    # A change of validators that was pending may have reached its boundary meanwhile.
+    assert "counters" in changed and changed <= {"counters", "validators", "change"}

@@ -5,7 +5,15 @@ import pytest
 
 from consensus.primitives.errors import ProtocolError
 from engine import commands
-from engine.commands import Deposit, GrantKey, ListMarket, RegisterAsset, SetMarketStatus, kind_of
+from engine.commands import (
+    AddValidator,
+    Deposit,
+    GrantKey,
+    ListMarket,
+    RegisterAsset,
+    SetMarketStatus,
+    kind_of,
+)
 from engine.records import AMOUNT_MAX
 
 
@@ -118,3 +126,24 @@ def test_arguments_within_bounds_are_read():
 def test_payloads_beyond_their_limits_are_not_made():
     with pytest.raises(ValueError, match="commands"):
         commands.encode([])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [b"k" * 32, b"", "a:1", "a:2"],
+        [b"k" * 32, b"c" * 1537, "a:1", "a:2"],
+        [b"k" * 31, b"c", "a:1", "a:2"],
+        [b"k" * 32, b"c", "", "a:2"],
+        [b"k" * 32, b"c", "a:1", "a" * 193],
+        [b"k" * 32, b"c", "a 1", "a:2"],
+        [b"k" * 32, b"c", "a:1\n", "a:2"],
+        [b"k" * 32, b"c", "ä:1", "a:2"],
+        [b"k" * 32, "c", "a:1", "a:2"],
+        [b"k" * 32, b"c", "a:1"],
+    ],
+)
+def test_a_validator_with_parts_out_of_bounds_cannot_be_read(arguments):
+    read = kind_of(AddValidator).read
+    assert read(["add_validator", b"k" * 32, b"c" * 1536, "a:1", "a" * 192]) is not None
+    assert read(["add_validator", *arguments]) is None

@@ -3,6 +3,7 @@
 import pytest
 
 from consensus.primitives.errors import ConfigError
+from consensus.proofs import MEMBERS_MAX, Epoch, Member
 from engine.genesis import ADMIN_KEYS_MAX, Capacity, Genesis
 
 CHAIN, KEY = b"c" * 32, b"k" * 32
@@ -35,3 +36,20 @@ def test_a_genesis_that_cannot_be_is_refused(chain_id, admin_keys, message):
 def test_a_capacity_that_cannot_be_is_refused_by_name(limits, name):
     with pytest.raises(ConfigError, match=name):
         Capacity(**limits)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"epoch": Epoch(1, 1, (Member(0, KEY),))}, "starts in epoch 0"),
+        ({"epoch": Epoch(0, 2, (Member(0, KEY),))}, "starts in epoch 0"),
+        ({"epoch": Epoch(0, 1, (Member(1, KEY),))}, "starts in epoch 0"),
+        ({"members_max": 0}, "at most 0"),
+        ({"members_max": MEMBERS_MAX + 1}, "at most 65"),
+        ({"checkpoint_interval": 9, "window": 8}, "interval 9"),
+        ({"checkpoint_interval": 0}, "interval 0"),
+    ],
+)
+def test_validators_that_cannot_begin_a_ledger_are_refused(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        Genesis(CHAIN, (KEY,), **wrong)

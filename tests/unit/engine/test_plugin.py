@@ -5,12 +5,13 @@ import pytest
 from consensus.primitives.errors import InvariantViolation
 from engine.accounts.plugin import AccountsPlugin
 from engine.commands import Deposit
-from engine.genesis import Capacity
+from engine.genesis import Capacity, Genesis
 from engine.machine import make_plugins
 from engine.markets import MarketsPlugin
 from engine.plugin import Context, Entry, Handler, Registry
 from engine.records import Code
 from engine.state import State
+from tests.helpers.venue import CHAIN_ID, signer
 
 
 class Recorder:
@@ -67,5 +68,7 @@ def test_a_refused_command_is_not_applied(state):
     assert calls == []
 
 
-def test_the_rulebook_is_accounts_then_markets():
-    assert [plugin.name for plugin in make_plugins()] == [AccountsPlugin.name, MarketsPlugin.name]
+def test_the_rulebook_is_accounts_then_markets_then_validators():
+    genesis = Genesis(CHAIN_ID, (signer("admin").public_key,))
+    names = [AccountsPlugin.name, MarketsPlugin.name, "validators"]
+    assert [plugin.name for plugin in make_plugins(genesis)] == names
