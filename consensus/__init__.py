@@ -46,4 +46,13 @@ once, since each block would pay that commit; there the signer may refuse, and t
 a primary proposes nothing more in its view and complains with the others, a backup lets the prepares
 of others count. Results are deterministic; where damage was repaired in between, the attestation is
 withheld. Any other refusal means that this disk is older than what was signed, and stops the replica.
+
+2026-11-24  Receive times are signed by the turn, not by the batch, and shown whole: a proposal carries
+the acks that cover its batches. Times under a Merkle root would let it carry less, and cost hashing for
+every batch of every replica. A primary checks an ack's signature only when it is about to show it, so
+a flood of acks costs room alone, and that is bounded.
+
+2026-11-24  A fresh proposal whose order is not proven to this replica is not refused for good: f+1
+prepares of others stand for the proof, as for the clock. So nobody has to keep acks, and a proposal can
+be passed on, repeated or proposed again without them.
 """

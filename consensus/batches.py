@@ -3,7 +3,7 @@
 Payloads never come here: a batch is a digest, a size, and when it came.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from consensus.effects import BatchReady
@@ -117,11 +117,15 @@ class Batches:
             self.pending.pop(digest, None)
         self._assigned.update(block.batches)
 
-    def choose(self, orders_max: int, bytes_max: int) -> tuple[bytes, ...]:
-        """The oldest pending batches that fit one block together; a single one always fits."""
+    def is_settled(self, digest: bytes) -> bool:
+        """Whether a block with this batch was delivered, as far back as that is remembered."""
+        return digest in self._settled
+
+    def choose(self, names: Iterable[bytes], orders_max: int, bytes_max: int) -> tuple[bytes, ...]:
+        """The first of the held batches `names` that fit one block together; a single one always fits."""
         chosen: list[bytes] = []
         orders = size = 0
-        for digest in self.pending:
+        for digest in names:
             batch = self.held[digest]
             orders += batch.orders
             size += batch.size

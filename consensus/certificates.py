@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from consensus.messages import (
     BATCHES_PER_BLOCK_MAX,
+    Ack,
     Attest,
     Block,
     Commit,
@@ -37,6 +38,7 @@ CHECKPOINT = "checkpoint"
 COMPLAIN = "complain"
 VIEW_CHANGE = "view-change"
 NEW_VIEW = "new-view"
+ACK = "ack"
 
 
 class Refused(ProtocolError):
@@ -113,6 +115,61 @@ def check_pre_prepare(authority: Authority, m: PrePrepare) -> None:
     """Raise unless the primary of its view signed the proposal."""
     primary = authority.replicas.primary(m.view)
     authority.check(primary, PRE_PREPARE, m.view, m.block.seq, m.block.digest, m.signature)
+
+
+def check_ack(authority: Authority, m: Ack) -> None:
+    """Raise unless the acknowledgement is signed."""
+    authority.check(m.replica, ACK, 0, 0, m.items_digest, m.signature)
+
+
+def check_order(authority: Authority, m: PrePrepare) -> None:
+    """Raise unless the acks of a fresh proposal prove the order of its batches.
+
+    Every ack is of use, every batch has receive times of n−f replicas, and the batches ascend by
+    (median, digest). A single batch needs no proof, and carries none.
+    """
+    batches, needed = m.block.batches, authority.replicas.collect
+    refuse_unless(
+        bool(m.acks) == (len(batches) > 1), "acks", f"{len(m.acks)} acks for {len(batches)} batches"
+    )
+    if not m.acks:
+        return
+    times = compute_times(batches, m.acks)
+    for ack in m.acks:
+        useful = any(item.batch in times for item in ack.items)
+        refuse_unless(useful, "useless-ack", f"an ack of {ack.replica} is about other batches")
+    for name in batches:
+        told = len(times[name])
+        refuse_unless(told >= needed, "few-acks", f"{told} receive times for a batch; {needed} are needed")
+    refuse_unless(
+        batches == compute_order(batches, m.acks), "batch-order", f"block {m.block.seq} lists out of order"
+    )
+    for ack in m.acks:
+        check_ack(authority, ack)
+
+
+def compute_times(batches: Sequence[bytes], acks: Sequence[Ack]) -> dict[bytes, dict[int, int]]:
+    """The receive times of each batch by replica; where a replica states several, the first counts."""
+    times: dict[bytes, dict[int, int]] = {name: {} for name in batches}
+    for ack in acks:
+        for item in ack.items:
+            told = times.get(item.batch)
+            if told is not None:
+                told.setdefault(ack.replica, item.time_us)
+    return times
+
+
+def compute_order(batches: Sequence[bytes], acks: Sequence[Ack]) -> tuple[bytes, ...]:
+    """The batches by (median receive time, digest); of an even number of times, the lower middle one.
+
+    Of m ≥ n−f times at most f lie; the median has f below or at it and f above, so it lies within what
+    honest replicas saw. Every batch needs at least one time.
+    """
+    medians = {
+        name: sorted(told.values())[(len(told) - 1) // 2]
+        for name, told in compute_times(batches, acks).items()
+    }
+    return tuple(sorted(batches, key=lambda name: (medians[name], name)))
 
 
 def check_attest(authority: Authority, m: Attest) -> None:
@@ -289,6 +346,9 @@ def check_message(authority: Authority, m: Message) -> None:
     match m:
         case PrePrepare():
             check_pre_prepare(authority, m)
+            check_order(authority, m)
+        case Ack():
+            check_ack(authority, m)
         case Prepare(view, seq, digest, replica, signature):
             authority.check(replica, PREPARE, view, seq, digest, signature)
         case Commit(view, seq, digest, replica, signature):

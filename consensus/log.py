@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from consensus.messages import Message, PrePrepare
+from consensus.messages import Ack, Message, PrePrepare
 from consensus.proofs import Vote
 
 
@@ -52,7 +52,9 @@ class Slot:
     """One place (view, seq) of the current view.
 
     `proposal`   the first block its primary proposed here, or None
-    `fresh`      it came as a pre-prepare of its own, not in a new view: clock and size are checked
+    `fresh`      it came as a pre-prepare of its own, not in a new view: clock, size, order are checked
+    `acks`       what proves the order of its batches, until it is prepared
+    `ordered`    that order is proven, or needs no proof
     `complete`   every payload it lists is held
     `refused`    it breaks a rule: never to be voted for
     `accepted`   this replica voted for it (its record is durable before the vote leaves)
@@ -62,11 +64,13 @@ class Slot:
 
     __slots__ = (
         "accepted",
+        "acks",
         "certified",
         "commits",
         "complete",
         "digest",
         "fresh",
+        "ordered",
         "prepared",
         "prepares",
         "proposal",
@@ -79,6 +83,8 @@ class Slot:
         self.proposal: PrePrepare | None = None
         self.digest: bytes | None = None
         self.fresh = False
+        self.acks: tuple[Ack, ...] = ()
+        self.ordered = False
         self.complete = False
         self.refused = False
         self.accepted = False

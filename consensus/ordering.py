@@ -5,13 +5,23 @@ certified (q commits) → delivered. Each step persists before it speaks; delive
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from consensus.batches import Batches
-from consensus.certificates import COMMIT, PRE_PREPARE, PREPARE, Refused, check_commit_cert, check_pre_prepare
+from consensus.certificates import (
+    COMMIT,
+    PRE_PREPARE,
+    PREPARE,
+    Refused,
+    check_commit_cert,
+    check_order,
+    check_pre_prepare,
+)
 from consensus.effects import BatchReady, Execute, StoreBatches, StoreBlock
 from consensus.log import Slot, Stash, Tally
 from consensus.messages import Block, Commit, CommitCert, Message, Prepare, PreparedCert, PrePrepare
-from consensus.primitives.errors import ensure
+from consensus.primitives.errors import ProtocolError, ensure
+from consensus.receive_times import ReceiveTimes
 from consensus.signing import SignatureRefused
 from consensus.state import ReplicaState
 
@@ -39,6 +49,7 @@ class Ordering:
         self.last_seq = 0
         self._state = state
         self._batches = batches
+        self.times = ReceiveTimes(state, batches)
         self._last_time_ms = 0
         self._executing: dict[int, bytes] = {}
 
@@ -46,9 +57,11 @@ class Ordering:
 
     def propose(self) -> None:
         """As primary, propose what is pending while the window and the pipeline have room."""
-        state, config = self._state, self._state.config
+        state = self._state
         while self._batches.pending and self._may_propose():
-            chosen = self._batches.choose(config.block_orders_max, config.block_bytes_max)
+            chosen, acks = self.times.choose()
+            if not chosen:
+                return
             self._last_time_ms = max(state.now_us // 1000, self._last_time_ms)
             block = Block(self.next_seq, self._last_time_ms, chosen)
             try:
@@ -61,6 +74,7 @@ class Ordering:
             self.next_seq += 1
             state.count("proposals")
             slot = self._open(block.seq)
+            slot.acks, slot.ordered = acks, True
             self._offer(slot, PrePrepare(state.view, block, signature), fresh=True)
             self.deliver()
 
@@ -82,9 +96,13 @@ class Ordering:
         """The primary's proposal; anybody may pass it on, its signature counts."""
         state = self._state
         slot = self._slot_for(sender, m, m.view, m.block.seq)
-        if slot is None or (slot.digest == m.block.digest):
+        if slot is None or (slot.digest == m.block.digest and (slot.ordered or not m.acks)):
             return
         check_pre_prepare(state.authority, m)
+        if slot.digest == m.block.digest:
+            self._prove_order(sender, slot, m)
+            self._advance(slot)
+            return
         if slot.proposal is not None:
             state.blame_equivocation(state.primary, slot.proposal, m)
             return
@@ -96,7 +114,19 @@ class Ordering:
             raise Refused("settled-place", f"block {m.block.seq} was settled by the new view {m.view}")
         if not m.block.batches:
             raise Refused("empty-block", f"block {m.block.seq} is empty; only a new view may propose that")
-        self._offer(slot, m, fresh=True)
+        self._prove_order(sender, slot, m)
+        self._offer(slot, replace(m, acks=()) if m.acks else m, fresh=True)
+
+    def _prove_order(self, sender: int, slot: Slot, m: PrePrepare) -> None:
+        """Look at the acks of a fresh proposal. One without good ones is kept, in case that others saw
+        better. A primary that restarted has none any more, so only wrong ones are its fault."""
+        try:
+            check_order(self._state.authority, m)
+        except ProtocolError as error:
+            if sender == self._state.primary and m.acks:
+                self._state.blame(sender, error)
+            return
+        slot.acks, slot.ordered = m.acks, True
 
     def on_prepare(self, sender: int, m: Prepare) -> None:
         """A backup's vote."""
@@ -144,7 +174,9 @@ class Ordering:
 
     def on_batch_ready(self, ready: BatchReady) -> None:
         """A payload is at hand: blocks that lacked only it move on."""
-        for seq in self._batches.add(ready, self._state.now_us):
+        completed = self._batches.add(ready, self._state.now_us)
+        self.times.note(ready.digest)
+        for seq in completed:
             slot = self.slots.get(seq)
             if slot is not None and slot.proposal is not None and not slot.complete:
                 slot.complete = self._batches.want(slot.proposal.block, self._state.primary)
@@ -220,7 +252,7 @@ class Ordering:
         if not state.is_primary:
             self._vote(slot, proposal)
         elif slot.fresh:
-            state.broadcast(proposal)
+            state.broadcast(replace(proposal, acks=slot.acks))
 
     def _vote(self, slot: Slot, proposal: PrePrepare) -> None:
         try:
@@ -237,20 +269,22 @@ class Ordering:
             error = Refused("oversized-block", f"block {block.seq} exceeds the limits of a block")
             state.blame(state.primary, error)
             return False
-        # f+1 others found its time good when it was fresh, so one honest clock did; ours may be off,
-        # or the proposal was long under way.
-        if abs(block.time_ms - state.now_us // 1000) <= config.clock_tolerance_ms:
-            return True
+        # f+1 others found its time and order good when it was fresh, so one honest replica did; our clock
+        # may be off, the proposal was long under way, or came without its acks.
         if slot.prepares.count(block.digest) >= state.replicas.weak_quorum:
             return True
-        state.count("clock_waits")
-        return False
+        if abs(block.time_ms - state.now_us // 1000) > config.clock_tolerance_ms:
+            state.count("clock_waits")
+            return False
+        if not slot.ordered:
+            state.count("order_waits")
+        return slot.ordered
 
     def _prepare(self, slot: Slot, cert: PreparedCert) -> None:
         state = self._state
         if state.is_silent:
             return
-        slot.prepared = True
+        slot.prepared, slot.acks = True, ()
         state.votes.prepare(cert)
         vote = state.sign_commit(cert)
         slot.commits.add(state.id, vote.digest, vote.signature, vote)
@@ -293,6 +327,7 @@ class Ordering:
         state.count("delivered")
         self._executing[block.seq] = block.digest
         self._batches.settle(block)
+        self.times.settle(block)
         ahead = self.certified.get(block.seq + PAYLOADS_AHEAD)
         if ahead is not None:
             self._batches.want(ahead.block, ahead.commits[0].replica)
@@ -340,6 +375,7 @@ class Ordering:
         self.slots.clear()
         self.proposed_seq = self.last_seq = 0
         self._batches.start_view()
+        self.times.start_view()
         for seq, cert in self.certified.items():
             self._batches.assign(cert.block)
             if seq <= self._state.committed + PAYLOADS_AHEAD:
@@ -393,7 +429,8 @@ class Ordering:
         if slot is None or slot.proposal is None or not slot.accepted:
             return []
         own = (slot.prepares.message_of(self._state.id), slot.commits.message_of(self._state.id))
-        return [slot.proposal, *[vote for vote in own if vote is not None]]
+        proposal = replace(slot.proposal, acks=slot.acks)
+        return [proposal, *[vote for vote in own if vote is not None]]
 
     def drop_settled(self) -> None:
         """The low water mark rose: slots at or below it are done."""

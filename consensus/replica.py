@@ -4,6 +4,7 @@ state.py         configuration, shared marks, signing
 durable.py       the vote log: what must survive a crash, and the guard over what may be signed
 batches.py       micro-batches held, pending, wanted
 ordering.py      the normal case: pre-prepare, prepare, commit, deliver
+receive_times.py signed receive times, and the order of a block's batches
 checkpoints.py   attestations, stable checkpoints, divergence
 pacemaker.py     deadlines and complaints
 view_change.py   leaving a view, starting the next
@@ -35,6 +36,7 @@ from consensus.effects import (
     TimerFired,
 )
 from consensus.messages import (
+    Ack,
     Attest,
     Chunk,
     Commit,
@@ -58,6 +60,7 @@ from consensus.primitives.crypto import Verifier
 from consensus.primitives.errors import InvariantViolation, ProtocolError, StorageError, ensure
 from consensus.proofs import CheckpointCert
 from consensus.quorum import ReplicaSet
+from consensus.receive_times import TELL
 from consensus.signing import VoteSigner
 from consensus.state import ReplicaConfig, ReplicaState
 from consensus.state_transfer import TRANSFER, Progress, StateTransfer
@@ -176,7 +179,7 @@ class Replica:
     def counters(self) -> dict[str, int]:
         """How often each interesting path was taken.
 
-        Ordering: proposals, delivered, null_blocks, stashed, clock_waits. Views: complaints,
+        Ordering: proposals, delivered, null_blocks, stashed, clock_waits, order_waits. Views: complaints,
         complaint_echoes, reminders, view_changes (left), view_joins, new_views (entered), new_views_led,
         reproposals, null_fills, contradicted_proposals. Repair: status_asks, views_forwarded,
         blocks_forwarded, block_fetches, batch_fetches, catch_up_blocks, commit_certs_too_far, unserved.
@@ -221,6 +224,8 @@ class Replica:
                 self._on_timer(name)
             case Connected(replica):
                 self._catch_up.on_connected(replica)
+                if replica == state.primary:
+                    self._ordering.times.tell_again()
             case SnapshotTaken():
                 self._transfer.on_snapshot_taken(event)
             case ManifestChecked():
@@ -256,6 +261,8 @@ class Replica:
                 self._checkpoints.on_attest(m)
             case PrePrepare():
                 self._ordering.on_pre_prepare(sender, m)
+            case Ack():
+                self._ordering.times.on_ack(sender, m)
             case CommitCert():
                 self._ordering.on_commit_cert(m)
             case CheckpointCert():
@@ -305,6 +312,8 @@ class Replica:
             self._catch_up.on_fetch_timer()
         elif name == TRANSFER:
             self._transfer.on_timer()
+        elif name == TELL:
+            self._ordering.times.on_timer()
         else:
             self._view_changes.on_sign_timer(name)
 

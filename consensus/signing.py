@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from consensus.certificates import (
+    ACK,
     ATTEST,
     CHECKPOINT,
     COMMIT,
@@ -29,8 +30,6 @@ from consensus.certificates import (
 )
 from consensus.primitives.crypto import DIGEST_SIZE, Signer
 from consensus.primitives.errors import LedgerError
-
-ACK = "ack"
 
 ORDER_KINDS = (PRE_PREPARE, PREPARE, COMMIT)
 RESULT_KINDS = (ATTEST, CHECKPOINT)

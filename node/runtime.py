@@ -41,6 +41,7 @@ from consensus.messages import (
     FetchBatches,
     Message,
     NewView,
+    PrePrepare,
     ViewChange,
     batch_digest,
 )
@@ -200,7 +201,7 @@ class Node:
 
     async def _check_ahead(self, messages: list[Message]) -> None:
         """Certificates hold many signatures: compute them off the loop. A single vote is cheaper in it."""
-        heavy = [message for message in messages if isinstance(message, CERTIFICATES)]
+        heavy = [message for message in messages if is_heavy(message)]
         if heavy:
             network, parts = self.network, self._parts
             await trio.to_thread.run_sync(
@@ -397,6 +398,11 @@ class Node:
         """Microseconds since the Unix epoch; never backwards, whatever the system clock does."""
         self._clock_us = max(self._clock_us, faults.clock_ns() // 1000)
         return self._clock_us
+
+
+def is_heavy(message: Message) -> bool:
+    """Whether a message holds so many signatures that a worker thread should check them."""
+    return isinstance(message, CERTIFICATES) or (isinstance(message, PrePrepare) and bool(message.acks))
 
 
 def _commit_timed(ledger: Ledger, turn: Turn) -> float:

@@ -10,7 +10,7 @@ Read in this order:
     network.py     delay, loss, reordering, duplicates, replays, clogs, partitions
     disk.py        torn commits, corrupt and misdirected records, and how they are noticed
     faults.py      when what strikes
-    byzantine.py   replicas that lie, by strategy: liar.py, lies.py, noise.py, mutation.py
+    byzantine.py   replicas that lie, by strategy: liar.py, lies.py, noise.py, unfair.py, mutation.py
     twins.py       two cores under one key, on a schedule of leaders and partitions
     coverage.py    paths that enough runs must have met
     replay.py      a run as one line of text; shrink.py makes a failing one smaller

@@ -13,6 +13,7 @@ from consensus.simulator.lies import (
     Withholding,
 )
 from consensus.simulator.noise import Flooding, Forging, Misleading, Mutating, Outdated, Replaying
+from consensus.simulator.unfair import UNFAIR
 
 LIARS: dict[str, Callable[[Identity], Liar]] = {
     "silent": Silent,
@@ -29,4 +30,5 @@ LIARS: dict[str, Callable[[Identity], Liar]] = {
     "amnesia": Amnesiac,
     "split": Splitting,
     "missync": Misleading,
+    **UNFAIR,  # most of them lie in their cores: see `unfair`
 }

@@ -21,6 +21,7 @@ from consensus.durable import (
 from consensus.effects import Effect, StoreBlock
 from consensus.messages import (
     CODEC,
+    Ack,
     Attest,
     Block,
     Commit,
@@ -77,6 +78,7 @@ class Checker:
         self._roots: dict[int, bytes] = {}
         self._marks: dict[int, tuple[int, ...]] = {}
         self._genuine: dict[int, object] = {}
+        self._times: dict[bytes, tuple[int, int]] = {}  # earliest and latest that honest replicas signed
 
     # What a node does
 
@@ -156,6 +158,8 @@ class Checker:
                 self._on_new_view(node, message)
             case Status(stable=stable):
                 self._check_checkpoint(node, stable)
+            case Ack():
+                self._on_ack(message)
             case _:
                 pass
 
@@ -168,6 +172,24 @@ class Checker:
         self._vote(node, "pre-prepare", message.view, block.seq, block.digest)
         self._verify(node, node.id, message.signature, "pre-prepare", message.view, block.seq, block.digest)
         self._accept(node, message.view, block.seq, block.digest)
+        for ack in message.acks:
+            if ack.replica == node.id:
+                self._on_ack(ack)
+
+    def _on_ack(self, message: Ack) -> None:
+        """Remember when honest replicas say that a batch came to them."""
+        for item in message.items:
+            first, last = self._times.get(item.batch, (item.time_us, item.time_us))
+            self._times[item.batch] = min(first, item.time_us), max(last, item.time_us)
+
+    def _check_order(self, node: SimNode, block: Block) -> None:
+        """What every honest replica received later is never listed first."""
+        latest = 0
+        for name in block.batches:
+            first, last = self._times.get(name, (0, 0))
+            if 0 < last < latest:
+                self._fail(node, f"block {block.seq} lists a batch before one that came earlier to everybody")
+            latest = max(latest, first)
 
     def _on_prepare(self, node: SimNode, message: Prepare) -> None:
         self._vote(node, "prepare", message.view, message.seq, message.digest)
@@ -328,6 +350,7 @@ class Checker:
         known = self.committed.get(seq)
         if known is None:
             self._note("committed")
+            self._check_order(node, cert.block)
             if not cert.block.batches:
                 self._note("nulls_committed")
         elif known.digest != name:

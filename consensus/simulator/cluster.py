@@ -31,6 +31,7 @@ from consensus.simulator.scheduler import SECOND_US, Scheduler
 from consensus.simulator.site import Site, Timing, make_payload
 from consensus.simulator.trace import describe
 from consensus.simulator.twins import Parting, Schedule, ScheduledReplicas, Sides
+from consensus.simulator.unfair import CORES
 
 RETRY_US = 700_000  # a client that got no answer asks somebody else after so long
 SLICE_US = 50_000  # how often quietness is looked for
@@ -171,8 +172,8 @@ class Cluster:
             request_timeout_us=options.request_timeout_us,
             view_timeout_us=options.view_timeout_us,
         )
-        honest = node.id not in self.byzantine
-        make = self._replica_class if honest else Replica
+        strategy = self.byzantine.get(node.id)
+        make = self._replica_class if strategy is None else CORES.get(strategy, Replica)
         return make(
             node.id,
             self.replicas,

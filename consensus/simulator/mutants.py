@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from consensus import certificates, view_change
+from consensus import certificates, ordering, view_change
 from consensus.batches import Batches
 from consensus.catch_up import CatchUp
 from consensus.checkpoints import Checkpoints
@@ -131,6 +131,11 @@ def _gappy(options: SimOptions) -> SimOptions:
     network = NetworkOptions(delay_us=2_000, jitter_us=8_000, loss_rate=0.4)
     calm = replace(_unstable(options), faults=FaultOptions(), network=network, commit_us=300)
     return replace(calm, window=64, checkpoint_interval=16)
+
+
+def _crowded(options: SimOptions) -> SimOptions:
+    """So much work at once that blocks hold several batches; clocks agree."""
+    return replace(options.calm(), strategies=options.strategies, batches=200, fault_phase_us=300_000)
 
 
 def _lossy(options: SimOptions) -> SimOptions:
@@ -455,6 +460,13 @@ MUTANTS = (
         "any stable certificate is believed",
         (Patch(Checkpoints, "on_checkpoint_cert", _believe_checkpoint),),
         ("forge",),
+    ),
+    Mutant(
+        "order_unchecked",
+        "a primary lists the batches of a block as it likes",
+        (Patch(ordering, "check_order", _nothing),),
+        ("misorder",),
+        prepare=_crowded,
     ),
     Mutant(
         "never_complains",

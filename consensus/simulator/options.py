@@ -28,6 +28,12 @@ STRATEGIES = (
     "amnesia",
     "split",
     "missync",
+    "misdate",
+    "misorder",
+    "censor",
+    "postpone",
+    "dawdle",
+    "drip",
 )
 
 

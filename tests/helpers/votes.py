@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from consensus.certificates import (
+    ACK,
     COMMIT,
     COMPLAIN,
     NEW_VIEW,
@@ -16,6 +17,8 @@ from consensus.certificates import (
     compute_proposals,
 )
 from consensus.messages import (
+    Ack,
+    Arrival,
     Attest,
     Block,
     Commit,
@@ -69,6 +72,17 @@ class Voters:
         """A proposal by the primary of `view`, or by an impostor."""
         signer = self.replicas.primary(view) if replica is None else replica
         return PrePrepare(view, block, self.sign(signer, PRE_PREPARE, view, block.seq, block.digest))
+
+    def ack(self, replica: int, times: Sequence[tuple[bytes, int]]) -> Ack:
+        """`replica` received batches at these times, µs."""
+        unsigned = Ack(tuple(Arrival(name, time_us) for name, time_us in times), replica, b"")
+        return replace(unsigned, signature=self.sign(replica, ACK, 0, 0, unsigned.items_digest))
+
+    def proposal(self, view: int, block: Block) -> PrePrepare:
+        """A fresh proposal: n−f replicas received its batches one µs after the other, as it lists them."""
+        times = [(name, TIME_MS * 1000 + place) for place, name in enumerate(block.batches)]
+        acks = tuple(self.ack(replica, times) for replica in range(self.replicas.collect))
+        return replace(self.pre_prepare(view, block), acks=acks if len(times) > 1 else ())
 
     def prepare(self, replica: int, view: int, block: Block) -> Prepare:
         signature = self.sign(replica, PREPARE, view, block.seq, block.digest)

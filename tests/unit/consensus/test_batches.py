@@ -13,10 +13,12 @@ def test_batches_are_chosen_in_order_of_arrival_up_to_the_limits() -> None:
     batches = Batches(100)
     for number in (3, 1, 2):
         batches.add(ready(number, orders=4, size=10), 0)
-    assert batches.choose(8, 1000) == (name_of(3), name_of(1))
-    assert batches.choose(100, 29) == (name_of(3), name_of(1))
-    assert batches.choose(100, 30) == (name_of(3), name_of(1), name_of(2))
-    assert batches.choose(1, 1) == (name_of(3),), "a single batch always fits, or it would block the rest"
+    assert batches.choose(batches.pending, 8, 1000) == (name_of(3), name_of(1))
+    assert batches.choose(batches.pending, 100, 29) == (name_of(3), name_of(1))
+    assert batches.choose(batches.pending, 100, 30) == (name_of(3), name_of(1), name_of(2))
+    assert batches.choose(batches.pending, 1, 1) == (name_of(3),), (
+        "a single batch always fits, or it would block the rest"
+    )
 
 
 def test_the_same_limits_hold_for_a_block_of_somebody_else() -> None:

@@ -15,7 +15,7 @@ from tests.helpers.votes import TIME_MS, make_block, name_of
 def test_every_size_of_group_agrees_and_executes(n: int) -> None:
     group = Group(n)
     group.submit(*range(20))
-    group.run()
+    group.wait(50_000)
     assert min(group.heights()) == max(group.heights()) >= 5
     group.check_agreement()
     listed = [name for block in group.seats[0].executed for name in block.batches]
@@ -27,7 +27,7 @@ def test_what_waits_goes_into_one_block() -> None:
     group = Group(config=replace(CONFIG, in_flight_max=2))
     for seat in group.seats:
         group.hold(seat.id, *range(10))
-    group.run()
+    group.wait(50_000)
     assert [len(block.batches) for block in group.seats[1].executed] == [1, 1, 8]
 
 
@@ -52,7 +52,7 @@ def backup(n: int = 4, config: ReplicaConfig = CONFIG) -> Group:
 
 def test_a_backup_prepares_only_what_it_holds() -> None:
     group = backup()
-    group.deliver(1, group.voters.pre_prepare(0, make_block(1, 1, 2)), sender=0)
+    group.deliver(1, group.voters.proposal(0, make_block(1, 1, 2)), sender=0)
     group.hold(1, 1)
     assert not group.seats[1].said(Prepare)
     group.hold(1, 2)
@@ -214,7 +214,7 @@ def test_the_stash_is_bounded() -> None:
 def test_a_block_beyond_the_limits_is_never_voted_for() -> None:
     group = backup(config=replace(CONFIG, block_orders_max=2))
     group.hold(1, 1, 2, 3)
-    group.deliver(1, group.voters.pre_prepare(0, make_block(1, 1, 2, 3)), sender=0)
+    group.deliver(1, group.voters.proposal(0, make_block(1, 1, 2, 3)), sender=0)
     assert group.seats[1].blames() == [(0, "oversized-block")]
     group.deliver(1, group.voters.prepare(2, 0, make_block(1, 1, 2, 3)))
     assert not group.seats[1].said(Prepare)
