@@ -4,6 +4,8 @@ The same envelope may go to any number of nodes; the ledger executes it once. Wh
 what a receipt proves, or what f+1 nodes say alike: one of them is honest.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import trio
@@ -12,6 +14,7 @@ from consensus.primitives.crypto import Ed25519Verifier, Verifier
 from consensus.primitives.errors import InputError, ProtocolError
 from engine.envelope import Envelope
 from node.client.errors import LinkLost, NotConnected, NotFound, OutcomeUnknown, Refused, Rejected
+from node.client.link import Link
 from node.client.nodes import Nodes
 from node.receipts import RECEIPTS, Outcome, Receipt, ReceiptVerifier
 from node.wire import Detail
@@ -87,7 +90,9 @@ class Submitter:
     ) -> Outcome | None:
         """One node, one attempt. None: try the next."""
         try:
-            return await self._ask(node_id, "submit", envelope_digest, detail, data)
+            link = await self._nodes.link(node_id)
+            with attempt.waiting(node_id):
+                return await self._call(link, "submit", envelope_digest, detail, data)
         except LinkLost as error:
             attempt.last = str(error)
         except _Unanswered as error:
@@ -118,11 +123,14 @@ class Submitter:
             agreed.add(node_id)
         raise Rejected(outcome.code, outcome, "the envelope")
 
-    async def _ask(
-        self, node_id: int, method: str, envelope_digest: bytes, detail: Detail, data: bytes | None = None
-    ) -> Outcome:
+    async def _ask(self, node_id: int, method: str, envelope_digest: bytes, detail: Detail) -> Outcome:
         """Ask one node, and check what it answers. Raises `LinkLost` only if nothing was sent."""
-        link = await self._nodes.link(node_id)
+        return await self._call(await self._nodes.link(node_id), method, envelope_digest, detail)
+
+    async def _call(
+        self, link: Link, method: str, envelope_digest: bytes, detail: Detail, data: bytes | None = None
+    ) -> Outcome:
+        node_id = link.node_id
         params: list[Any] = [envelope_digest if data is None else data, detail.value]
         with trio.move_on_after(ATTEMPT_SECONDS):
             try:
@@ -147,6 +155,16 @@ class _Attempt:
         self._nodes = nodes
         self._weak_quorum = weak_quorum
         self._opinions: dict[int, InputError] = {}
+
+    @contextmanager
+    def waiting(self, node_id: int) -> Iterator[None]:
+        """While a node has the request and did not answer: should our time run out now, it was sent."""
+        try:
+            yield
+        except trio.Cancelled:
+            self.was_sent = True
+            self.last = f"node {node_id} did not answer in time"
+            raise
 
     def note(self, node_id: int, error: InputError) -> None:
         """A node refused. Raises `Refused` when that settles it."""
