@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import lmdb
 
 from consensus.primitives.errors import StorageError
 
+ROOM_BYTES_MIN = 1 << 20  # a disk with less is full
 READERS_MAX = 256  # LMDB's table of concurrent readers; one slot per worker thread suffices
 
 
@@ -79,15 +81,28 @@ def storage_errors(path: Path, setting: str) -> Iterator[None]:
     except lmdb.LockError as error:
         raise StorageError(f"{path} cannot be locked ({error}): is it on a network file system?") from error
     except lmdb.Error as error:
-        if isinstance(error, lmdb.DiskError) or "No space left" in str(error):
+        if isinstance(error, lmdb.DiskError) or _has_no_room(path):
             raise StorageError(
-                f"the disk under {path} is full: free space, then start the node again"
+                f"the disk under {path} is full, or a limit on the size of files is reached ({error}):"
+                " make room, then start the node again"
             ) from error
         raise StorageError(f"{path} is damaged or unreadable ({error}): {RESTORE}") from error
     except OSError as error:
         raise StorageError(
             f"{path} cannot be used ({error.strerror}): check its owner and the disk"
         ) from error
+
+
+def _has_no_room(path: Path) -> bool:
+    """Whether nothing more fits: a write that was cut short for want of room is an I/O error to LMDB."""
+    try:
+        found = os.statvfs(path)
+        largest = max((item.stat().st_size for item in path.iterdir()), default=0)
+    except OSError:
+        return False
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    is_limited = limit != resource.RLIM_INFINITY and largest + ROOM_BYTES_MIN > limit
+    return is_limited or found.f_bavail * found.f_frsize < ROOM_BYTES_MIN
 
 
 RESTORE = "do not delete it, since votes may be lost; restore a backup, or rejoin as a new validator"
