@@ -109,7 +109,6 @@ class Node:
         self._disk = trio.CapacityLimiter(1)
         self._nursery: trio.Nursery
         self._disk_seconds = 0.0  # of a small transaction, smoothed
-        self._clock_us = 0
         self._view = 0
         self._halted = ""
 
@@ -395,9 +394,10 @@ class Node:
         self._parts.log.info("view", view=self._view, primary=self.network.replicas.primary(self._view))
 
     def _now_us(self) -> int:
-        """Microseconds since the Unix epoch; never backwards, whatever the system clock does."""
-        self._clock_us = max(self._clock_us, faults.clock_ns() // 1000)
-        return self._clock_us
+        """Microseconds since the Unix epoch, as the system's clock says now. It follows that clock back, too:
+        a node whose clock was an hour ahead for a moment must not stay an hour ahead, where no proposal
+        of others is in time for it and none of its own for others. Block times rise all the same."""
+        return faults.clock_ns() // 1000
 
 
 def is_heavy(message: Message) -> bool:

@@ -1,4 +1,4 @@
-"""A node whose disk fails stops voting, and goes on otherwise."""
+"""A node whose disk fails stops voting, and goes on otherwise; and its clock."""
 
 from io import StringIO
 from pathlib import Path
@@ -67,3 +67,11 @@ async def test_a_question_that_the_disk_cannot_answer_is_logged_and_fails_alone(
             await ask()
     assert not node._halted
     assert log.getvalue().count("query failed") == 3
+
+
+async def test_a_clock_that_was_wrong_for_a_moment_is_right_again(tmp_path, monkeypatch):
+    """It follows the system's clock back: else no proposal is in time until the true time catches up."""
+    node, _ = _node(tmp_path)
+    for seconds in (1_000, 1_060, 1_001):
+        monkeypatch.setattr("node.faults.time.time_ns", lambda at=seconds: at * 10**9)
+        assert node.now_ms() == seconds * 1000
