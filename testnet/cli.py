@@ -101,6 +101,8 @@ def _register_testnet(subparsers: "Subparsers") -> None:
     run.add_argument("--dir", type=Path, metavar="DIR", help="keep the network there (default: temporary)")
     run.add_argument("--json", action="store_true", help="print the result as JSON")
 
+    _delegated(actions, "chaos", "partitions, crashes, bad disks; and a verdict", "testnet.chaos.command")
+
     init = _command(actions, "init", "write a network's files, for several hosts", INIT_HELP, testnet_init)
     init.add_argument("--nodes", type=_nodes, default=4, metavar="N", help=NODES_HELP)
     init.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new directory")
@@ -161,7 +163,7 @@ def testnet_up(args: argparse.Namespace) -> int:
         source = SyntheticSource(DESKS, SEED, first_order_id=session_order_id())
         load = Load(source, Pace(size, envelopes_per_second=args.rate / size))
     root = args.dir or LOCAL_DIR
-    _run_until_signal(partial(run_live, root, args.nodes, load, args.seconds, Console()))
+    run_until_signal(partial(run_live, root, args.nodes, load, args.seconds, Console()))
     return 0
 
 
@@ -197,7 +199,7 @@ def testnet_run(args: argparse.Namespace) -> int:
     async def run() -> None:
         results.append(await run_bounded(plan, source, _progress))
 
-    _run_until_signal(run)
+    run_until_signal(run)
     if not results:
         return 130
     fields = results[0].to_json()
@@ -256,7 +258,7 @@ def _source(args: argparse.Namespace) -> "Source":
     return SyntheticSource(args.desks, args.seed, args.orders)
 
 
-def _run_until_signal(main: Callable[[], Awaitable[Any]]) -> None:
+def run_until_signal(main: Callable[[], Awaitable[Any]]) -> None:
     """Run `main`; Ctrl-C and SIGTERM cancel it, so that every process it started is stopped."""
     import trio
 
