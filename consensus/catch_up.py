@@ -6,20 +6,24 @@ ahead answers with what proves itself: the new-view message, the stable checkpoi
 certificates, or its votes for what is in flight. Pauses between ticks double while nothing helps.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from consensus.batches import Batches
 from consensus.checkpoints import Checkpoints
 from consensus.effects import SendBatches, SendBlocks, SetTimer
-from consensus.messages import FETCH_MAX, FetchBatches, FetchBlocks, Status
+from consensus.membership import Membership
+from consensus.messages import FETCH_MAX, FetchBatches, FetchBlocks, FetchEpochs, Status
 from consensus.ordering import Ordering
 from consensus.pacemaker import Pacemaker
+from consensus.quorum import epoch_of
 from consensus.state import ReplicaState
 from consensus.view_change import ViewChanges
 
 STATUS = "status"
 FETCH = "fetch"
 
+FOLLOWERS_MAX = 64  # peers known that are no validators
 FETCH_RETRY = 10  # fetch delays between two requests for one payload
 FETCH_MESSAGES_MAX = 4  # requests for payloads a step
 SERVED_MAX = 1024  # blocks, and as many payloads, served a peer within one `status_us`
@@ -55,14 +59,16 @@ class CatchUp:
         checkpoints: Checkpoints,
         pacemaker: Pacemaker,
         view_changes: ViewChanges,
+        membership: Membership,
     ) -> None:
-        self.peers = {peer: Peer() for peer in state.replicas.ids if peer != state.id}
+        self.peers: dict[int, Peer] = {}
         self._state = state
         self._batches = batches
         self._ordering = ordering
         self._checkpoints = checkpoints
         self._pacemaker = pacemaker
         self._view_changes = view_changes
+        self._membership = membership
         self._fetch: BlockFetch | None = None
         self._next_peer = state.id
         self._ticking = False
@@ -71,6 +77,23 @@ class CatchUp:
         self._mark = (0, 0, False)
         self._was_open = False
         self._served: dict[tuple[str, int], tuple[int, int]] = {}
+
+    # Peers
+
+    @property
+    def _members(self) -> list[int]:
+        """The other validators of this epoch, ascending."""
+        return [member for member in self._state.replicas.ids if member != self._state.id]
+
+    def meet(self, peer: int) -> Peer:
+        """Where `peer` stands, as far as it said. Of those who only follow, the newest are remembered."""
+        known = self.peers.get(peer)
+        if known is None:
+            followers = [other for other in self.peers if other not in self._state.replicas]
+            if len(followers) >= FOLLOWERS_MAX:
+                del self.peers[followers[0]]
+            known = self.peers[peer] = Peer()
+        return known
 
     # Where we stand
 
@@ -83,26 +106,31 @@ class CatchUp:
     def is_behind(self) -> bool:
         """Whether an honest replica, so at least f+1 of them, says it is well ahead of us."""
         state = self._state
-        heights = sorted((self._height(peer) for peer in self.peers), reverse=True)
+        heights = sorted((self._height(member) for member in self._members), reverse=True)
         ahead = state.committed + state.config.in_flight_max
         return len(heights) > state.replicas.f and heights[state.replicas.f] > ahead
 
     def _height(self, peer: int) -> int:
-        return max(self.peers[peer].committed, self._checkpoints.heard.get(peer, 0))
+        known = self.peers.get(peer)
+        return max(known.committed if known else 0, self._checkpoints.heard.get(peer, 0))
 
     def _is_unfinished(self) -> bool:
         state = self._state
         return (
             not state.active
             or state.ingesting
+            or not state.is_member  # nobody waits for us, so nobody tells us what we miss
+            or state.is_changing
             or bool(self._batches.held)
             or bool(self._ordering.certified)
             or max(self._ordering.last_seq, state.low) > state.committed
-            or any(
-                seen.view > state.view or self._height(peer) > state.committed
-                for peer, seen in self.peers.items()
-            )
+            or any(self._is_ahead(member) for member in self._members)
         )
+
+    def _is_ahead(self, peer: int) -> bool:
+        known = self.peers.get(peer)
+        has_later_view = known is not None and known.view > self._state.view
+        return has_later_view or self._height(peer) > self._state.committed
 
     # The tick
 
@@ -134,7 +162,7 @@ class CatchUp:
         self._ticking = False
         mark = (state.committed, state.view, state.active)
         moved, self._mark = mark != self._mark, mark
-        lagging = [peer for peer in self.peers if self._height(peer) < state.committed]
+        lagging = [member for member in self._members if self._height(member) < state.committed]
         is_unfinished = self._was_open = self._is_unfinished()
         if not moved and not is_unfinished and not lagging:
             return
@@ -161,17 +189,20 @@ class CatchUp:
 
     def on_connected(self, peer: int) -> None:
         """A link came up: whatever was sent into the void is to be compared."""
-        if peer in self.peers:
+        if peer != self._state.id:
+            self.meet(peer)
             self._state.send(peer, self.status(asks=True))
 
     # Status
 
     def on_status(self, sender: int, m: Status) -> bool:
         """Learn where a peer stands; give it what it lacks, take what we lack. False: no help was due."""
-        state, seen = self._state, self.peers[sender]
+        state, seen = self._state, self.meet(sender)
         seen.view, seen.committed = m.view, m.committed
         seen.oldest, seen.state = m.oldest, m.state
-        if m.stable is not None:
+        if epoch_of(m.view) > state.replicas.epoch:
+            self._membership.ask(sender)
+        elif m.stable is not None:
             self._checkpoints.on_checkpoint_cert(m.stable)
         self._fetch_blocks()
         if not self._ticking and (m.view > state.view or m.committed > state.committed):
@@ -203,6 +234,8 @@ class CatchUp:
         state = self._state
         if view > state.view or (view == state.view and active):
             return
+        if epoch_of(view) < state.replicas.epoch:
+            self._membership.show(peer, epoch_of(view) + 1)
         proof = state.votes.new_view if state.active else state.votes.view_change
         if proof is not None and proof.signature and proof.view == state.view:
             state.send(peer, proof)
@@ -235,9 +268,7 @@ class CatchUp:
         if self._fetch is not None:
             return
         first = state.reach + 1
-        ahead = [
-            peer for peer, seen in self.peers.items() if self._height(peer) >= first and seen.oldest <= first
-        ]
+        ahead = [peer for peer in self._members if self._can_serve(peer, first)]
         if not ahead or first in self._ordering.certified:
             return
         later = [peer for peer in ahead if peer > self._next_peer]
@@ -246,6 +277,10 @@ class CatchUp:
         self._fetch = BlockFetch(self._next_peer, last, state.now_us)
         state.send(self._next_peer, FetchBlocks(first, last))
         state.count("block_fetches")
+
+    def _can_serve(self, peer: int, seq: int) -> bool:
+        known = self.peers.get(peer)
+        return self._height(peer) >= seq and (known is None or known.oldest <= seq)
 
     def on_fetch_blocks(self, sender: int, m: FetchBlocks) -> None:
         """Serve committed blocks, as many as we would ask for, and what lets the asker forget them again."""
@@ -257,19 +292,24 @@ class CatchUp:
             state.send(sender, state.votes.stable)
         state.emit(SendBlocks(sender, m.first, last))
 
+    def on_fetch_epochs(self, sender: int, m: FetchEpochs) -> None:
+        """Serve changes of validators."""
+        self._membership.show(sender, m.first)
+
     # Payloads
 
     def on_fetch_timer(self) -> None:
         """Fetch payloads that did not come by themselves: from who named them, then from each other peer."""
         state, config = self._state, self._state.config
         self._fetching = False
+        members = self._members
+        if not members:
+            return
         due: dict[int, list[bytes]] = {}
         for digest, wanted in self._batches.wanted.items():
             if wanted.asked_us is None or state.now_us - wanted.asked_us >= FETCH_RETRY * config.fetch_us:
-                target = (wanted.source + wanted.attempts) % state.replicas.n
-                if target == state.id:
-                    wanted.attempts += 1
-                    target = (target + 1) % state.replicas.n
+                first = bisect_left(members, wanted.source)
+                target = members[(first + wanted.attempts) % len(members)]
                 wanted.attempts += 1
                 wanted.asked_us = state.now_us
                 due.setdefault(target, []).append(digest)

@@ -5,7 +5,9 @@ Bounds come before signatures, so that a malformed message costs its receiver ne
 Votes inside a certificate stand in ascending order of replica: one spelling, no signer twice.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from copy import copy
 from itertools import pairwise
 
 from consensus.messages import (
@@ -16,6 +18,7 @@ from consensus.messages import (
     Commit,
     CommitCert,
     Complain,
+    Epochs,
     Message,
     NewView,
     Prepare,
@@ -24,9 +27,9 @@ from consensus.messages import (
     ViewChange,
 )
 from consensus.primitives.crypto import DIGEST_SIZE, Verifier
-from consensus.primitives.errors import ProtocolError, SignatureError
-from consensus.proofs import PARTS_MAX, CheckpointCert, Vote, signing_digest
-from consensus.quorum import ReplicaSet
+from consensus.primitives.errors import ProtocolError, SignatureError, ensure
+from consensus.proofs import PARTS_MAX, CheckpointCert, EpochProof, Vote, signing_digest
+from consensus.quorum import ReplicaSet, epoch_of, round_of
 
 REMEMBERED_DIGESTS_MAX = 1024
 
@@ -39,6 +42,9 @@ COMPLAIN = "complain"
 VIEW_CHANGE = "view-change"
 NEW_VIEW = "new-view"
 ACK = "ack"
+
+UNKNOWN_EPOCH = "unknown-epoch"
+_RESULTS = frozenset((ATTEST, CHECKPOINT))
 
 
 class Refused(ProtocolError):
@@ -61,34 +67,98 @@ def attest_kind(state: object) -> str:
 
 
 class Authority:
-    """The validators of one epoch and the means to check their signatures."""
+    """The validators of every epoch up to the newest known one, and the means to check their signatures.
+
+    Whatever names a view is signed by that view's epoch, results by the epoch of their block.
+    Worker threads read it while the replica moves it on: epochs are only ever added, as a whole.
+    """
 
     def __init__(
         self, replicas: ReplicaSet, verifier: Verifier, window: int, checkpoint_interval: int
     ) -> None:
-        self.replicas = replicas
         self.window = window
         self.checkpoint_interval = checkpoint_interval
+        self._epochs: tuple[ReplicaSet, ...] = (replicas,)
+        self._last_seq = 0
         self._verifier = verifier
-        self._digests: dict[tuple[str, int, int, bytes], bytes] = {}
+        self._places: dict[tuple[str, int, int, bytes], tuple[ReplicaSet, bytes]] = {}
+
+    @property
+    def replicas(self) -> ReplicaSet:
+        """The newest epoch."""
+        return self._epochs[-1]
+
+    def using(self, verifier: Verifier) -> "Authority":
+        """The same epochs as they are now, with another verifier."""
+        other = copy(self)
+        other._verifier, other._places = verifier, {}
+        return other
+
+    def advance(self, replicas: ReplicaSet) -> None:
+        """The next epoch is known."""
+        ensure(replicas.epoch == self.replicas.epoch + 1, f"epoch {replicas.epoch} is not the next one")
+        self._epochs, self._last_seq, self._places = (*self._epochs, replicas), 0, {}
+
+    def end_at(self, last_seq: int) -> None:
+        """Blocks above `last_seq` belong to an epoch after the newest one known; 0: no end is known."""
+        if last_seq != self._last_seq:
+            self._last_seq, self._places = last_seq, {}
+
+    def of_view(self, view: int) -> ReplicaSet:
+        """The validators of the epoch of `view`."""
+        epochs = self._epochs
+        index = epoch_of(view) - epochs[0].epoch
+        if not 0 <= index < len(epochs):
+            raise Refused(UNKNOWN_EPOCH, f"view {view} is of epoch {epoch_of(view)}; {_range_of(epochs)}")
+        return epochs[index]
+
+    def of_seq(self, seq: int) -> ReplicaSet:
+        """The validators who vote on block `seq`, as far as is known."""
+        epochs = self._epochs
+        index = bisect_right(epochs, seq, key=lambda replicas: replicas.record.first_seq) - 1
+        is_beyond = index == len(epochs) - 1 and 0 < self._last_seq < seq
+        if index < 0 or is_beyond:
+            raise Refused(UNKNOWN_EPOCH, f"block {seq} is of another epoch; {_range_of(epochs)}")
+        return epochs[index]
+
+    def has_known(self, replica: int) -> bool:
+        """Whether `replica` is or was a validator."""
+        return any(replica in replicas for replicas in self._epochs)
+
+    def _voters(self, kind: str, view: int, seq: int) -> ReplicaSet:
+        if kind == ACK:
+            return self.replicas
+        if kind in _RESULTS:
+            return self.of_seq(seq)
+        replicas = self.of_view(view)
+        # Whoever voted in an epoch long gone may have sold its key since: it decides nothing later.
+        if seq and self.of_seq(seq) is not replicas:
+            raise Refused("wrong-epoch", f"block {seq} is not epoch {replicas.epoch}'s to decide")
+        return replicas
+
+    def _place(self, kind: str, view: int, seq: int, body: bytes) -> tuple[ReplicaSet, bytes]:
+        """Who signs this, and what. Remembered for a while: all votes of one phase sign the same."""
+        place = (kind, view, seq, body)
+        known = self._places.get(place)
+        if known is None:
+            if len(self._places) >= REMEMBERED_DIGESTS_MAX:
+                self._places.clear()
+            voters = self._voters(kind, view, seq)
+            message = signing_digest(voters.chain_id, voters.epoch, kind, view, seq, body)
+            known = self._places[place] = (voters, message)
+        return known
 
     def message(self, kind: str, view: int, seq: int, body: bytes) -> bytes:
-        """The digest to sign. Remembered for a while: all votes of one phase sign the same one."""
-        place = (kind, view, seq, body)
-        known = self._digests.get(place)
-        if known is None:
-            if len(self._digests) >= REMEMBERED_DIGESTS_MAX:
-                self._digests.clear()
-            known = signing_digest(self.replicas.chain_id, self.replicas.epoch, kind, view, seq, body)
-            self._digests[place] = known
-        return known
+        """The digest to sign."""
+        return self._place(kind, view, seq, body)[1]
 
     def check(self, replica: int, kind: str, view: int, seq: int, body: bytes, signature: bytes) -> None:
         """Raise unless `replica` signed (kind, view, seq, body)."""
-        keys = self.replicas.keys
-        if replica not in keys:
-            raise Refused("unknown-replica", f"{replica} is not one of {len(keys)} validators")
-        self._verifier.verify(keys[replica], self.message(kind, view, seq, body), signature)
+        voters, message = self._place(kind, view, seq, body)
+        key = voters.keys.get(replica)
+        if key is None:
+            raise Refused("unknown-replica", f"{replica} is no validator of epoch {voters.epoch}")
+        self._verifier.verify(key, message, signature)
 
     def check_votes(
         self, votes: Sequence[Vote], needed: int, kind: str, view: int, seq: int, body: bytes
@@ -102,6 +172,10 @@ class Authority:
             self.check(vote.replica, kind, view, seq, body, vote.signature)
 
 
+def _range_of(epochs: Sequence[ReplicaSet]) -> str:
+    return f"epochs {epochs[0].epoch} to {epochs[-1].epoch} are known"
+
+
 def check_ascending(values: Sequence[int], code: str) -> None:
     """Raise unless every value is above the one before it."""
     ascending = all(first < second for first, second in pairwise(values))
@@ -113,7 +187,7 @@ def check_ascending(values: Sequence[int], code: str) -> None:
 
 def check_pre_prepare(authority: Authority, m: PrePrepare) -> None:
     """Raise unless the primary of its view signed the proposal."""
-    primary = authority.replicas.primary(m.view)
+    primary = authority.of_view(m.view).primary(m.view)
     authority.check(primary, PRE_PREPARE, m.view, m.block.seq, m.block.digest, m.signature)
 
 
@@ -195,16 +269,16 @@ def check_prepared(authority: Authority, cert: PreparedCert) -> None:
     """Raise unless the primary proposed and q−1 other replicas prepared the block."""
     proposal = cert.proposal
     view, block = proposal.view, proposal.block
-    primary = authority.replicas.primary(view)
+    replicas = authority.of_view(view)
+    primary = replicas.primary(view)
     # The primary's proposal is its vote: a prepare of its own would count it twice.
     refuse_unless(
         all(vote.replica != primary for vote in cert.prepares),
         "primary-prepare",
         f"primary {primary} prepared",
     )
-    needed = authority.replicas.quorum - 1
     refuse_unless(not proposal.acks, "acks-kept", "a certificate keeps no acknowledgements")
-    authority.check_votes(cert.prepares, needed, PREPARE, view, block.seq, block.digest)
+    authority.check_votes(cert.prepares, replicas.quorum - 1, PREPARE, view, block.seq, block.digest)
     check_pre_prepare(authority, proposal)
 
 
@@ -212,7 +286,8 @@ def check_commit_cert(authority: Authority, cert: CommitCert) -> None:
     """Raise unless q replicas committed the block in one view."""
     block = cert.block
     refuse_unless(block.seq > 0, "seq", "blocks are numbered from 1")
-    authority.check_votes(cert.commits, authority.replicas.quorum, COMMIT, cert.view, block.seq, block.digest)
+    needed = authority.of_view(cert.view).quorum
+    authority.check_votes(cert.commits, needed, COMMIT, cert.view, block.seq, block.digest)
 
 
 def check_checkpoint(authority: Authority, cert: CheckpointCert) -> None:
@@ -222,12 +297,39 @@ def check_checkpoint(authority: Authority, cert: CheckpointCert) -> None:
         "checkpoint-place",
         f"block {cert.seq} is no checkpoint",
     )
-    authority.check_votes(cert.votes, authority.replicas.quorum, CHECKPOINT, 0, cert.seq, cert.result_digest)
+    needed = authority.of_seq(cert.seq).quorum
+    authority.check_votes(cert.votes, needed, CHECKPOINT, 0, cert.seq, cert.result_digest)
+
+
+def check_epoch_proof(authority: Authority, proof: EpochProof) -> None:
+    """Raise unless the newest known epoch ended at the proof's checkpoint and named the next one."""
+    epoch, cert, last = proof.epoch, proof.cert, authority.replicas
+    refuse_unless(
+        epoch.number == last.epoch + 1, "epoch-order", f"epoch {epoch.number} does not follow {last.epoch}"
+    )
+    refuse_unless(
+        last.record.first_seq <= cert.seq == epoch.first_seq - 1,
+        "epoch-place",
+        f"epoch {epoch.number} starts at {epoch.first_seq}, its proof is of block {cert.seq}",
+    )
+    refuse_unless(
+        cert.state.epoch == epoch.digest, "epoch-digest", f"the proof names another epoch {epoch.number}"
+    )
+    check_checkpoint(authority, cert)
+
+
+def check_epochs(authority: Authority, proofs: Sequence[EpochProof]) -> None:
+    """Raise unless the proofs, besides those of epochs already known, follow each other."""
+    ahead = copy(authority)
+    for proof in proofs:
+        if proof.epoch.number > ahead.replicas.epoch:
+            check_epoch_proof(ahead, proof)
+            ahead.advance(ReplicaSet(ahead.replicas.chain_id, proof.epoch))
 
 
 def check_complaints(authority: Authority, complaints: Sequence[Complain], view: int) -> None:
     """Raise unless n−f replicas complained about `view`."""
-    needed = authority.replicas.collect
+    needed = authority.of_view(view).collect
     refuse_unless(
         len(complaints) == needed, "complaint-count", f"{len(complaints)} complaints; need {needed}"
     )
@@ -239,7 +341,11 @@ def check_complaints(authority: Authority, complaints: Sequence[Complain], view:
 
 def check_view_change(authority: Authority, m: ViewChange) -> None:
     """Raise unless the view change is signed and every certificate in it is valid and in its place."""
-    refuse_unless(m.view > 0, "view", "view 0 needs no view change")
+    first_seq = authority.of_view(m.view).record.first_seq
+    refuse_unless(round_of(m.view) > 0, "view", f"view {m.view} starts its epoch: it needs no view change")
+    refuse_unless(
+        m.low >= first_seq - 1, "epoch-low", f"low mark {m.low} lies before the epoch, at {first_seq}"
+    )
     refuse_unless(
         len(m.prepared) <= authority.window,
         "oversized",
@@ -249,7 +355,8 @@ def check_view_change(authority: Authority, m: ViewChange) -> None:
     check_ascending([cert.proposal.block.seq for cert in m.prepared], "prepared-order")
     for cert in m.prepared:
         seq, view = cert.proposal.block.seq, cert.proposal.view
-        refuse_unless(view < m.view, "prepared-view", f"prepared in view {view}, not below {m.view}")
+        is_earlier = view < m.view and epoch_of(view) == epoch_of(m.view)
+        refuse_unless(is_earlier, "prepared-view", f"prepared in view {view}, not below {m.view}")
         in_window = m.low < seq <= m.low + authority.window
         refuse_unless(in_window, "prepared-seq", f"prepared block {seq} is outside the window above {m.low}")
     if m.complaints:
@@ -265,8 +372,8 @@ def check_new_view(authority: Authority, m: NewView, known: Sequence[ViewChange]
 
     View changes that equal one in `known` were checked before and are not checked again.
     """
-    replicas = authority.replicas
-    refuse_unless(m.view > 0, "view", "view 0 needs no new-view message")
+    replicas = authority.of_view(m.view)
+    refuse_unless(round_of(m.view) > 0, "view", f"view {m.view} starts its epoch: it has no new-view message")
     refuse_unless(
         m.replica == replicas.primary(m.view),
         "not-primary",
@@ -365,6 +472,8 @@ def check_message(authority: Authority, m: Message) -> None:
             check_view_change(authority, m)
         case NewView():
             check_new_view(authority, m)
+        case Epochs(proofs):
+            check_epochs(authority, proofs)
         case _:
             pass
 
@@ -379,9 +488,7 @@ class _Recorder:
         self.asked.append((public_key, message, signature))
 
 
-def list_signatures(
-    replicas: ReplicaSet, window: int, checkpoint_interval: int, m: Message
-) -> list[tuple[bytes, bytes, bytes]]:
+def list_signatures(authority: Authority, m: Message) -> list[tuple[bytes, bytes, bytes]]:
     """Every (public key, signed digest, signature) that a replica will check in `m`.
 
     A node checks them on worker threads before the replica sees the message. A malformed message
@@ -389,7 +496,7 @@ def list_signatures(
     """
     recorder = _Recorder()
     try:
-        check_message(Authority(replicas, recorder, window, checkpoint_interval), m)
+        check_message(authority.using(recorder), m)
     except ProtocolError:
         return recorder.asked
     return recorder.asked

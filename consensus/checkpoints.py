@@ -49,6 +49,8 @@ class Checkpoints:
         """After a restart: attest again what the node replayed, and what was attested of checkpoints."""
         stable = self._state.votes.stable
         for result in replayed:
+            if result.state:
+                self._state.learn_boundary(result.seq, result.state)
             if stable is not None and result.seq == stable.seq:
                 self._compare_with_stable(stable, result)
             if self._may_attest(result.seq):
@@ -77,6 +79,8 @@ class Checkpoints:
             f"block {result.seq} came {'with' if result.state else 'without'} a state summary",
         )
         state.executed = result.seq
+        if result.state:
+            state.learn_boundary(result.seq, result.state)
         stable = state.votes.stable
         if stable is not None and result.seq == stable.seq:
             self._compare_with_stable(stable, result)
@@ -89,7 +93,7 @@ class Checkpoints:
 
     def _may_attest(self, seq: int) -> bool:
         state = self._state
-        return seq > state.low and not state.is_silent
+        return seq > state.low and state.may_vote
 
     def install(self, cert: CheckpointCert) -> None:
         """The state at `cert` was fetched from others: what was computed here before counts no more."""
@@ -137,6 +141,7 @@ class Checkpoints:
         self.certificates[cert.seq] = cert
         if len(self.certificates) > CERTIFICATES_MAX:
             del self.certificates[min(self.certificates)]
+        state.learn_boundary(cert.seq, cert.state)
         for vote in cert.votes:
             self.heard[vote.replica] = max(self.heard.get(vote.replica, 0), cert.seq)
         state.window_moved = True

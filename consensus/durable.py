@@ -17,9 +17,10 @@ and the log takes one digest per (view, seq). That is why a restarted replica ca
     diverged             what this replica came to where f+1 others came to something else: it signs nothing
     heal                 its state is to be fetched from others before it takes part
     attested             it attests results above this seq only: others were attested before it was healed
+    epoch/NUMBER         proof of each change of validators since genesis
 
-SEQ is 8 bytes, big-endian; entries at or below the stable checkpoint are erased, so at most four
-times the window remain.
+SEQ and NUMBER are 8 bytes, big-endian; entries of a seq at or below the stable checkpoint are erased,
+so at most four times the window remain. Proofs of epochs stay: they lead anybody from genesis to here.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,10 +28,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from consensus.effects import Effect, Erase, Persist
-from consensus.messages import CODEC, Attest, NewView, PreparedCert, PrePrepare, ViewChange
+from consensus.messages import CODEC, Attest, Epochs, NewView, PreparedCert, PrePrepare, ViewChange
 from consensus.primitives.crypto import DIGEST_SIZE
 from consensus.primitives.errors import ProtocolError, StorageError, ensure
-from consensus.proofs import CheckpointCert
+from consensus.proofs import CheckpointCert, EpochProof
+from consensus.quorum import epoch_of, first_view, round_of
 
 VIEW = b"view"
 VIEW_CHANGE = b"view-change"
@@ -44,6 +46,7 @@ CHECKPOINT = b"checkpoint/"
 DIVERGED = b"diverged"
 HEAL = b"heal"
 ATTESTED = b"attested"
+EPOCH = b"epoch/"
 
 _T = TypeVar("_T")
 
@@ -107,6 +110,7 @@ class VoteLog:
         self.diverged: Divergence | None = None
         self.heals = False
         self.attested = 0
+        self.epochs: dict[int, EpochProof] = {}  # by number, from 1 on, ascending
         for key, value in durable.items():
             self._restore(key, value)
         self._check_restored()
@@ -154,6 +158,21 @@ class VoteLog:
         self.new_view = new_view
         self._persist_view()
         self._emit(Persist(NEW_VIEW, CODEC.encode(new_view)))
+        self._drop_draft()
+
+    def start_epoch(self, proof: EpochProof) -> None:
+        """From now on this replica is in the first view of the next epoch; its checkpoint is the proof."""
+        number = proof.epoch.number
+        ensure(number == len(self.epochs) + 1, f"epoch {number} does not follow {len(self.epochs)}")
+        ensure(proof.cert.seq == self.low, f"epoch {number} starts above {proof.cert.seq}, not {self.low}")
+        ensure(not self.accepted and not self.prepared, f"votes above the boundary at {self.low}")
+        self.epochs[number] = proof
+        self.view, self.active = first_view(number), True
+        self.view_change = self.new_view = None
+        self._emit(Persist(seq_key(EPOCH, number), CODEC.encode(Epochs((proof,)))))
+        self._persist_view()
+        self._emit(Erase(VIEW_CHANGE))
+        self._emit(Erase(NEW_VIEW))
         self._drop_draft()
 
     def _persist_view(self) -> None:
@@ -270,11 +289,24 @@ class VoteLog:
                 self.heals = True
             case b"attested" if len(value) == 8:
                 self.attested = int.from_bytes(value, "big")
+            case b"epoch/":
+                self.epochs[seq] = _decode(Epochs, key, value).proofs[0]
             case _:
                 raise StorageError(f"vote log has an entry {key!r} that this version does not write")
 
     def _check_restored(self) -> None:
-        if self.view > 0 and self.active and (self.new_view is None or self.new_view.view != self.view):
+        self.epochs = dict(sorted(self.epochs.items()))
+        numbers = [proof.epoch.number for proof in self.epochs.values()]
+        wanted = list(range(1, epoch_of(self.view) + 1))
+        if not list(self.epochs) == numbers == wanted:
+            raise StorageError(f"vote log is in epoch {epoch_of(self.view)} but holds proofs of {numbers}")
+        if numbers and self.epochs[numbers[-1]].cert.seq > self.low:
+            raise StorageError(f"vote log is in epoch {numbers[-1]}, which starts above {self.low}")
+        if (
+            round_of(self.view) > 0
+            and self.active
+            and (self.new_view is None or self.new_view.view != self.view)
+        ):
             raise StorageError(f"vote log is active in view {self.view} but lacks its new-view message")
         if not self.active and (self.view_change is None or self.view_change.view != self.view):
             raise StorageError(f"vote log left for view {self.view} but lacks its view change")

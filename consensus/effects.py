@@ -294,6 +294,14 @@ class Stable:
 
 
 @dataclass(frozen=True)
+class EpochStarted:
+    """Block `epoch.first_seq` and those after it are these validators' to decide: links and timers of
+    those who left may go, new ones are welcome."""
+
+    epoch: Epoch
+
+
+@dataclass(frozen=True)
 class Blame:
     """Replica `replica` broke a rule: count it. `reason` is a stable short code.
 
@@ -339,6 +347,7 @@ Effect: TypeAlias = (
     | SetTimer
     | CancelTimer
     | Stable
+    | EpochStarted
     | Blame
     | Diverged
 )

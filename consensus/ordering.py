@@ -58,9 +58,10 @@ class Ordering:
     def propose(self) -> None:
         """As primary, propose what is pending while the window and the pipeline have room."""
         state = self._state
-        while self._batches.pending and self._may_propose():
-            chosen, acks = self.times.choose()
-            if not chosen:
+        while self._may_propose() and (self._batches.pending or self.next_seq <= state.boundary):
+            # With nothing to order but a boundary to reach, empty blocks lead there.
+            chosen, acks = self.times.choose() if self._batches.pending else ((), ())
+            if self._batches.pending and not chosen:
                 return
             self._last_time_ms = max(state.now_us // 1000, self._last_time_ms)
             block = Block(self.next_seq, self._last_time_ms, chosen)
@@ -84,8 +85,8 @@ class Ordering:
         return (
             state.active
             and state.leads
-            and not state.is_silent
-            and last < state.low + config.window
+            and state.may_vote
+            and last < state.ceiling
             and last - state.committed < config.in_flight_max
             and last - state.executed < config.unexecuted_max
         )
@@ -112,8 +113,8 @@ class Ordering:
             )
         if m.block.seq < self.fresh_seq:
             raise Refused("settled-place", f"block {m.block.seq} was settled by the new view {m.view}")
-        if not m.block.batches:
-            raise Refused("empty-block", f"block {m.block.seq} is empty; only a new view may propose that")
+        if not m.block.batches and m.block.seq > state.boundary and state.executed >= m.block.seq - 1:
+            raise Refused("empty-block", f"block {m.block.seq} is empty, and no boundary is to be reached")
         self._prove_order(sender, slot, m)
         self._offer(slot, replace(m, acks=()) if m.acks else m, fresh=True)
 
@@ -193,7 +194,7 @@ class Ordering:
             return None
         if seq <= state.low:
             return None
-        if seq > state.low + state.config.window:
+        if seq > state.ceiling:
             self._keep_for_later(sender, m)
             return None
         return self._open(seq)
@@ -243,7 +244,7 @@ class Ordering:
     def _accept(self, slot: Slot, proposal: PrePrepare) -> None:
         """Vote for the proposal, unless its time or size speaks against it."""
         state, block = self._state, proposal.block
-        if state.is_silent or (slot.fresh and not self._is_acceptable(slot, block)):
+        if not state.may_vote or (slot.fresh and not self._is_acceptable(slot, block)):
             return
         slot.accepted = True
         state.votes.accept(proposal)
@@ -269,6 +270,9 @@ class Ordering:
             error = Refused("oversized-block", f"block {block.seq} exceeds the limits of a block")
             state.blame(state.primary, error)
             return False
+        if not block.batches and block.seq > state.boundary:
+            state.count("empty_waits")  # the primary may know of a boundary that we have yet to learn of
+            return False
         # f+1 others found its time and order good when it was fresh, so one honest replica did; our clock
         # may be off, the proposal was long under way, or came without its acks.
         if slot.prepares.count(block.digest) >= state.replicas.weak_quorum:
@@ -282,7 +286,7 @@ class Ordering:
 
     def _prepare(self, slot: Slot, cert: PreparedCert) -> None:
         state = self._state
-        if state.is_silent:
+        if not state.may_vote:
             return
         slot.prepared, slot.acks = True, ()
         state.votes.prepare(cert)
@@ -305,7 +309,10 @@ class Ordering:
         if state.ingesting:
             return
         while (cert := self.certified.get(state.committed + 1)) is not None:
-            if state.committed - state.executed >= state.config.window:
+            # Results tell of a boundary: by then we must not be beyond it.
+            if state.committed - state.executed >= state.config.window - state.config.checkpoint_interval:
+                return
+            if 0 < state.boundary <= state.committed:
                 return
             if not self._batches.want(cert.block, cert.commits[0].replica):
                 return
@@ -389,9 +396,21 @@ class Ordering:
         self.fresh_seq = last + 1
         self.next_seq = max(self.fresh_seq, state.low + 1, state.committed + 1)
         for proposal in proposals:
-            if state.low < proposal.block.seq <= state.low + state.config.window:
+            if state.low < proposal.block.seq <= state.ceiling:
                 self._offer(self._open(proposal.block.seq), proposal, fresh=False)
             state.count("reproposals" if proposal.block.batches else "null_fills")
+
+    def start_epoch(self, first_seq: int) -> None:
+        """Start the first view of an epoch: nothing is proposed, locked or open yet."""
+        self.times.start_epoch()
+        self.leave_view()
+        self.fresh_seq = first_seq
+        self.next_seq = max(first_seq, self._state.committed + 1)
+
+    def look_again(self) -> None:
+        """A boundary came into sight: proposals that waited for it may be voted for."""
+        for seq in sorted(self.slots):
+            self._advance(self.slots[seq])
 
     def restore(self, base: int, proposals: Sequence[PrePrepare]) -> None:
         """After a restart: take up the current view where the log left it, and repeat its votes.
@@ -408,7 +427,7 @@ class Ordering:
             if proposal.view == state.view and seq >= self.fresh_seq:
                 self.next_seq = max(self.next_seq, seq + 1)
                 self._offer(self._open(seq), proposal, fresh=False)
-                if state.is_primary and not state.is_silent:
+                if state.is_primary and state.may_vote:
                     # Signed again, so that the signer's record holds all that is sent.
                     state.sign(PRE_PREPARE, proposal.view, seq, proposal.block.digest)
                     state.broadcast(proposal)

@@ -51,14 +51,20 @@ class Pacemaker:
             self._delivered = state.committed
             if state.active:
                 self.attempts = 0
-        if not self._armed and state.active and not state.leads and self._is_busy():
+        if not self._armed and state.active and not state.leads and state.may_vote and self._is_busy():
             self._armed = True
             self._busy_since_us = state.now_us
             state.emit(SetTimer(REQUEST, self._scaled(state.config.request_timeout_us) // 2))
 
     def _is_busy(self) -> bool:
-        """Whether anything waits for the primary; stray votes do not count, or one liar could stall us."""
-        return bool(self._batches.held) or self._ordering.proposed_seq > self._state.committed
+        """Whether anything waits for the primary; stray votes do not count, or one liar could stall us.
+
+        A boundary ahead is work for the primary; at it, nobody can do any.
+        """
+        committed, boundary = self._state.committed, self._state.boundary
+        if 0 < boundary <= committed:
+            return False
+        return bool(self._batches.held) or max(self._ordering.proposed_seq, boundary) > committed
 
     def on_request_timer(self, is_behind: bool) -> None:
         """Remind, complain, or wait on; the timer runs lazily, so often there is nothing to do.
@@ -125,7 +131,7 @@ class Pacemaker:
 
     def _complain(self) -> None:
         state = self._state
-        if state.is_silent:
+        if not state.may_vote:
             return
         own = state.sign_complain()
         self._hear(own)
@@ -159,7 +165,11 @@ class Pacemaker:
         state, fresh = self._state, self._fresh()
         if len(fresh) >= state.replicas.collect:
             self.evidence = tuple(fresh[: state.replicas.collect])
-        elif len(fresh) >= state.replicas.weak_quorum and all(m.replica != state.id for m in fresh):
+        elif (
+            len(fresh) >= state.replicas.weak_quorum
+            and state.may_vote
+            and all(m.replica != state.id for m in fresh)
+        ):
             state.count("complaint_echoes")
             self._complain()
 
@@ -191,6 +201,15 @@ class Pacemaker:
         """The new view is there; pending work starts to wait anew."""
         self._settle_in()
         self._state.emit(CancelTimer(NEW_VIEW))
+
+    def start_epoch(self) -> None:
+        """Other validators, other complaints."""
+        self.attempts = 0
+        self._complaints.clear()
+        self._heard_us.clear()
+        self._armed = False
+        self._state.emit(CancelTimer(REQUEST))
+        self.on_entered()
 
     def _settle_in(self) -> None:
         self.evidence = ()

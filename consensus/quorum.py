@@ -61,6 +61,9 @@ class ReplicaSet:
         """Public keys by id."""
         return {member.id: member.key for member in self.record.members}
 
+    def __contains__(self, replica: int) -> bool:
+        return replica in self.keys
+
     @cached_property
     def n(self) -> int:
         """Number of replicas."""

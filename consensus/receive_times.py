@@ -28,6 +28,7 @@ TELL = "ack"  # the timer's name
 TELL_US = 2_000  # arrivals of so long share a signature; a batch proposed meanwhile needs none
 WAIT_US = 5_000  # the primary waits so long for acks when it could propose, and then goes without
 ALONE_US = 100_000  # while others have their acks, a batch without gets a block of its own so often
+GRACE_US = 1_000_000  # in an epoch that began so lately, an ack may still be signed for the one before
 TIMES_MAX = 16_384  # receive times kept of one replica, delivered or not; its oldest go first
 PROOF_ITEMS_MAX = 16_384  # receive times in one proposal
 
@@ -49,6 +50,7 @@ class ReceiveTimes:
         self._distrusted: set[int] = set()  # looked up, never iterated
         self._armed = False
         self._view_since_us = 0
+        self._epoch_since_us = -GRACE_US
         self._alone_us = 0
 
     # Telling
@@ -71,6 +73,13 @@ class ReceiveTimes:
             self._judge(name)
         self.tell_again()
 
+    def start_epoch(self) -> None:
+        """Other validators, perhaps with other keys: what was told so far proves nothing to them."""
+        self._told.clear()
+        self._acks.clear()
+        self._items.clear()
+        self._epoch_since_us = self._state.now_us
+
     def tell_again(self) -> None:
         """The primary may have heard nothing so far: tell it about all that is pending."""
         self._untold = dict.fromkeys(self._batches.pending)
@@ -81,7 +90,7 @@ class ReceiveTimes:
         """Tell the primary what came since the last time, as far as it is not proposed already."""
         state = self._state
         self._armed = False
-        if state.is_primary or not state.active or state.is_silent:
+        if state.is_primary or not state.active or not state.may_vote:
             return
         names = [name for name in self._untold if name in self._batches.pending]
         self._untold.clear()
@@ -105,7 +114,7 @@ class ReceiveTimes:
         that a flood of acks costs no more than the room that is set aside for its sender."""
         if m.replica != sender:
             raise Refused("foreign-ack", f"{sender} passes on an acknowledgement of {m.replica}")
-        if sender in self._distrusted:
+        if sender in self._distrusted or sender not in self._state.replicas:
             return
         names = [item.batch for item in m.items if self._is_news(item.batch, sender)]
         if not names:
@@ -212,6 +221,8 @@ class ReceiveTimes:
         try:
             check_ack(self._state.authority, ack)
         except ProtocolError as error:
+            if self._epoch_since_us <= self._state.now_us < self._epoch_since_us + GRACE_US:
+                return False  # it may have been under way since the last epoch
             self._state.blame(ack.replica, error)
             self._distrusted.add(ack.replica)
             for other in self._acks.pop(ack.replica, ()):

@@ -8,6 +8,7 @@ receive_times.py signed receive times, and the order of a block's batches
 checkpoints.py   attestations, stable checkpoints, divergence
 pacemaker.py     deadlines and complaints
 view_change.py   leaving a view, starting the next
+membership.py    the change from one epoch's validators to the next
 catch_up.py      status, retransmission, fetching
 state_transfer.py   fetching a whole state where blocks will not do, and serving one
 certificates.py  checks of everything signed
@@ -18,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 from consensus.batches import Batches
 from consensus.catch_up import FETCH, STATUS, CatchUp
-from consensus.certificates import compute_proposals
+from consensus.certificates import UNKNOWN_EPOCH, Authority, compute_proposals, refusal_code
 from consensus.checkpoints import Checkpoints
 from consensus.effects import (
     BatchReady,
@@ -35,6 +36,7 @@ from consensus.effects import (
     StateInstalled,
     TimerFired,
 )
+from consensus.membership import Membership
 from consensus.messages import (
     Ack,
     Attest,
@@ -42,9 +44,11 @@ from consensus.messages import (
     Commit,
     CommitCert,
     Complain,
+    Epochs,
     FetchBatches,
     FetchBlocks,
     FetchChunks,
+    FetchEpochs,
     FetchManifest,
     Manifest,
     Message,
@@ -58,8 +62,8 @@ from consensus.ordering import Ordering
 from consensus.pacemaker import NEW_VIEW, REQUEST, Pacemaker
 from consensus.primitives.crypto import Verifier
 from consensus.primitives.errors import InvariantViolation, ProtocolError, StorageError, ensure
-from consensus.proofs import CheckpointCert
-from consensus.quorum import ReplicaSet
+from consensus.proofs import CheckpointCert, EpochProof
+from consensus.quorum import ReplicaSet, epoch_of, round_of
 from consensus.receive_times import TELL
 from consensus.signing import VoteSigner
 from consensus.state import ReplicaConfig, ReplicaState
@@ -72,6 +76,9 @@ __all__ = ["Replica", "ReplicaConfig"]
 class Replica:
     """PBFT replica (Castro & Liskov, OSDI '99). Owns protocol state; performs no I/O.
 
+    `genesis` are the validators of epoch 0; those of now follow from the vote log. Who is none of them
+    follows, executes and signs nothing. `signers` hold all keys of this replica, of which an epoch names
+    one: a key that is to be rotated stands beside the one that replaces it.
     `durable` is the vote log as `Persist` and `Erase` left it. `committed` is the highest seq up to
     which every block is stored; `executed` the highest whose result is known, and `replayed` the results
     of blocks that the node ran again at start, in order: those above the last stable checkpoint, the
@@ -85,8 +92,8 @@ class Replica:
     def __init__(
         self,
         replica_id: int,
-        replicas: ReplicaSet,
-        signer: VoteSigner,
+        genesis: ReplicaSet,
+        signers: Sequence[VoteSigner],
         verifier: Verifier,
         config: ReplicaConfig,
         durable: Mapping[bytes, bytes] | None = None,
@@ -96,7 +103,7 @@ class Replica:
         oldest: int = 1,
         snapshot: CheckpointCert | None = None,
     ) -> None:
-        state = ReplicaState(replica_id, replicas, signer, verifier, config, durable or {})
+        state = ReplicaState(replica_id, genesis, signers, verifier, config, durable or {})
         delivered = max(state.votes.delivered, default=0)
         if delivered > committed:
             raise StorageError(
@@ -112,8 +119,17 @@ class Replica:
         self._checkpoints = Checkpoints(state)
         self._pacemaker = Pacemaker(state, self._batches, self._ordering)
         self._view_changes = ViewChanges(state, self._ordering, self._checkpoints, self._pacemaker)
+        self._membership = Membership(
+            state, self._ordering, self._checkpoints, self._pacemaker, self._view_changes
+        )
         self._catch_up = CatchUp(
-            state, self._batches, self._ordering, self._checkpoints, self._pacemaker, self._view_changes
+            state,
+            self._batches,
+            self._ordering,
+            self._checkpoints,
+            self._pacemaker,
+            self._view_changes,
+            self._membership,
         )
         self._transfer = StateTransfer(
             state, self._batches, self._ordering, self._checkpoints, self._catch_up.peers
@@ -153,6 +169,42 @@ class Replica:
         return self._state.low
 
     @property
+    def authority(self) -> Authority:
+        """Who votes on what, in every epoch so far; worker threads may read it."""
+        return self._state.authority
+
+    @property
+    def replicas(self) -> ReplicaSet:
+        """The validators of the current epoch."""
+        return self._state.replicas
+
+    @property
+    def epoch_proofs(self) -> Sequence[EpochProof]:
+        """Every change of validators since genesis, ascending."""
+        return tuple(self._state.votes.epochs.values())
+
+    @property
+    def retired(self) -> bool:
+        """Whether this replica was a validator and is none now: it follows and signs nothing."""
+        state = self._state
+        return not state.is_member and state.authority.has_known(state.id)
+
+    @property
+    def may_vote(self) -> bool:
+        """Whether this replica is a validator now, holds the key the epoch names, and trusts its state."""
+        return self._state.may_vote
+
+    @property
+    def boundary(self) -> int:
+        """The last block of this epoch, or the block at which the chain stops; 0: none is in sight."""
+        return self._state.boundary
+
+    @property
+    def wedged(self) -> bool:
+        """Whether the chain stands at a block that only an operator's `resume_after` leads beyond."""
+        return 0 < self._state.boundary == self._state.low and not self._state.is_changing
+
+    @property
     def diverged(self) -> bool:
         """Whether this replica stopped voting because its state is wrong."""
         return self._state.diverged
@@ -185,6 +237,7 @@ class Replica:
         blocks_forwarded, block_fetches, batch_fetches, catch_up_blocks, commit_certs_too_far, unserved.
         State transfer: transfers, transfer_targets, transfer_targets_lost, transfer_silences,
         transfer_bans, chunk_fetches, chunks_kept, chunks_staged, states_installed.
+        Epochs: epochs (started), epochs_learnt, epochs_shown, epoch_asks, unknown_epochs, empty_waits.
         Others: checkpoints, refused, equivocations, diverged, refused_signatures (by our own signer).
         """
         return self._state.counters
@@ -196,7 +249,11 @@ class Replica:
         state = self._state
         state.now_us = now_us
         new_view = state.votes.new_view
-        base, _ = compute_proposals(new_view.view_changes) if new_view else (0, [])
+        base = state.replicas.record.first_seq - 1
+        if new_view is not None:
+            base, _ = compute_proposals(new_view.view_changes)
+        for result in self._replayed:
+            self._membership.on_executed(result)
         self._checkpoints.restore(self._replayed)  # first: a state that came out wrong must not vote
         self._ordering.restore(base, new_view.proposals if new_view else ())
         self._view_changes.restore()
@@ -219,6 +276,7 @@ class Replica:
                 pass  # it was under way when the state was fetched
             case Executed():
                 self._ordering.check_executed(event.seq, event.block_digest)
+                self._membership.on_executed(event)
                 self._checkpoints.on_executed(event)
             case TimerFired(name):
                 self._on_timer(name)
@@ -244,12 +302,26 @@ class Replica:
         return state.take_effects()
 
     def _receive(self, sender: int, message: Message) -> None:
-        if sender not in self._catch_up.peers:
+        if sender == self._state.id:
             return
+        self._catch_up.meet(sender)
         try:
             self._on_message(sender, message)
         except ProtocolError as error:
-            self._state.blame(sender, error)
+            self._refuse(sender, message, error)
+
+    def _refuse(self, sender: int, m: Message, error: ProtocolError) -> None:
+        """Blame the sender, unless it may only live in an epoch that we have yet to hear of.
+
+        Up to the end of the window we know whose results count; of a result above it, we do not.
+        """
+        state = self._state
+        is_far = isinstance(m, Attest | CheckpointCert) and m.seq > state.low + state.config.window
+        if is_far or refusal_code(error) == UNKNOWN_EPOCH:
+            state.count("unknown_epochs")
+            self._membership.ask(sender)
+        else:
+            state.blame(sender, error)
 
     def _on_message(self, sender: int, m: Message) -> None:
         match m:
@@ -291,13 +363,17 @@ class Replica:
                 self._transfer.on_manifest(sender, m)
             case Chunk():
                 self._transfer.on_chunk(sender, m)
+            case Epochs():
+                self._membership.on_epochs(m)
+            case FetchEpochs():
+                self._catch_up.on_fetch_epochs(sender, m)
             case _:
                 pass  # payloads are the node's
 
     def _on_status(self, sender: int, m: Status) -> None:
         if self._catch_up.on_status(sender, m):
             self._transfer.offer(sender, m.committed)
-        if m.stable is not None:
+        if m.stable is not None and epoch_of(m.view) <= self._state.replicas.epoch:
             self._transfer.note(m.stable)
         self._transfer.consider()
 
@@ -320,11 +396,15 @@ class Replica:
     def _settle(self) -> None:
         """Draw the conclusions of one event; each part returns at once if it has none to draw."""
         state = self._state
+        self._membership.settle()
         self._ordering.deliver()
         self._view_changes.settle()
         while state.window_moved:
             state.window_moved = False
+            self._membership.settle()
             self._ordering.drop_settled()
+            if state.boundary:
+                self._ordering.look_again()
             for sender, message in self._ordering.stash.take():
                 self._receive(sender, message)
             self._ordering.deliver()
@@ -360,7 +440,9 @@ class Replica:
         grows = all(now >= then for now, then in zip(marks[:4], before[:4], strict=True))
         ensure(grows, f"(view, low, committed, executed) went from {before[:4]} to {marks[:4]}")
         ensure(state.executed <= state.committed, f"executed {state.executed} > committed {state.committed}")
-        is_proven = state.view == 0 or (votes.new_view is not None and votes.new_view.view == state.view)
+        is_proven = round_of(state.view) == 0 or (
+            votes.new_view is not None and votes.new_view.view == state.view
+        )
         ensure(is_proven or not state.active, f"active in view {state.view} without its new-view message")
         has_left = votes.view_change is not None and votes.view_change.view == state.view
         ensure(has_left or state.active, f"view {state.view} is inactive without a view change of ours")

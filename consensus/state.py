@@ -1,15 +1,15 @@
 """What a replica's parts share: its configuration, its marks, and how they emit, sign and blame."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from consensus.certificates import COMMIT, COMPLAIN, PREPARE, Authority, attest_kind, refusal_code
 from consensus.durable import Divergence, VoteLog
-from consensus.effects import Blame, Broadcast, Diverged, Effect, Executed, Send
+from consensus.effects import Blame, Broadcast, Diverged, Effect, EpochStarted, Executed, Send
 from consensus.messages import Attest, Commit, Complain, Message, Prepare, PreparedCert, PrePrepare
 from consensus.primitives.crypto import Verifier
 from consensus.primitives.errors import ConfigError, InvariantViolation, ProtocolError, ensure
-from consensus.proofs import CheckpointCert
+from consensus.proofs import CheckpointCert, EpochProof, StateSummary
 from consensus.quorum import ReplicaSet
 from consensus.signing import SignatureRefused, VoteSigner
 
@@ -36,6 +36,7 @@ class ReplicaConfig:
     transfer_gap             blocks behind from which on the state is fetched instead of the blocks
     transfer_timeout_us      a peer that serves nothing of the state for so long is passed over
     transfer_chunks          chunks of the state asked of one peer and not here yet
+    resume_after             the height at which the chain was wedged and may go on; 0: none
     """
 
     window: int = 128
@@ -58,9 +59,13 @@ class ReplicaConfig:
     transfer_gap: int = 2048
     transfer_timeout_us: int = 3_000_000
     transfer_chunks: int = 8
+    resume_after: int = 0
 
     def __post_init__(self) -> None:
-        low = [name for name in self.__dataclass_fields__ if getattr(self, name) < 1]
+        if self.resume_after < 0:
+            raise ConfigError(f"resume_after is {self.resume_after}; it is a height, or 0")
+        fields = [name for name in self.__dataclass_fields__ if name != "resume_after"]
+        low = [name for name in fields if getattr(self, name) < 1]
         if low:
             raise ConfigError(f"{low[0]} is {getattr(self, low[0])}; it must be at least 1")
         if self.window < 2 * self.checkpoint_interval:
@@ -72,6 +77,8 @@ class ReplicaConfig:
 class ReplicaState:
     """Marks and tools shared by the parts of one replica.
 
+    replicas    the validators of the current epoch
+    boundary    last block of this epoch, or block at which the chain stops; 0: none is in sight
     committed   highest seq handed to execution; all below are, too
     executed    highest seq whose result is known
     votes       everything durable: view, low water mark, votes (see `durable`)
@@ -87,18 +94,14 @@ class ReplicaState:
     def __init__(
         self,
         replica_id: int,
-        replicas: ReplicaSet,
-        signer: VoteSigner,
+        genesis: ReplicaSet,
+        signers: Sequence[VoteSigner],
         verifier: Verifier,
         config: ReplicaConfig,
         durable: Mapping[bytes, bytes],
     ) -> None:
-        if replicas.keys.get(replica_id) != signer.public_key:
-            raise ConfigError(f"the consensus key does not belong to validator {replica_id} of {replicas.n}")
         self.id = replica_id
-        self.replicas = replicas
         self.config = config
-        self.authority = Authority(replicas, verifier, config.window, config.checkpoint_interval)
         self.now_us = 0
         self.committed = 0
         self.executed = 0
@@ -109,13 +112,26 @@ class ReplicaState:
         self.oldest = 1
         self.snapshot: CheckpointCert | None = None
         self.window_moved = False
+        self.boundary = 0
         self.counters: dict[str, int] = {}
         self.votes = VoteLog(self.emit, durable)
         self.diverged = self.votes.diverged is not None
         self.ingesting = self.votes.heals
-        self._signer = signer
+        self.authority = Authority(genesis, verifier, config.window, config.checkpoint_interval)
+        for proof in self.votes.epochs.values():
+            self.authority.advance(ReplicaSet(genesis.chain_id, proof.epoch))
+        self.replicas = self.authority.replicas
+        self._signers = {signer.public_key: signer for signer in signers}
         self._effects: list[Effect] = []
         self._last_us: dict[tuple[str, int], int] = {}
+        self._told_seq = 0
+        if self.is_member and self._signer is None:
+            raise ConfigError(
+                f"no consensus key here is that of validator {replica_id} in epoch {self.replicas.epoch}:"
+                f" {self.replicas.keys[replica_id].hex()}"
+            )
+        if self.votes.stable is not None:
+            self.learn_boundary(self.votes.stable.seq, self.votes.stable.state)
 
     @property
     def view(self) -> int:
@@ -160,6 +176,68 @@ class ReplicaState:
     def leads(self) -> bool:
         """Whether proposals are this replica's to make, and it can make them."""
         return self.is_primary and self.resigned != self.view
+
+    # Epochs
+
+    @property
+    def is_member(self) -> bool:
+        """Whether this replica is a validator now. If not, it follows and signs nothing."""
+        return self.id in self.replicas
+
+    @property
+    def _signer(self) -> VoteSigner | None:
+        return self._signers.get(self.replicas.keys.get(self.id, b""))
+
+    @property
+    def may_vote(self) -> bool:
+        """Whether this replica's word counts now, and it has one to give."""
+        return not self.is_silent and self._signer is not None
+
+    @property
+    def ceiling(self) -> int:
+        """The highest block that may be voted on: inside the window, and not above the boundary.
+
+        Whoever may vote above a boundary holds a stable checkpoint that tells of it: a change is
+        scheduled a whole window ahead.
+        """
+        ceiling = self.low + self.config.window
+        return min(ceiling, self.boundary) if self.boundary else ceiling
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether a boundary has yet to be reached, or what follows it to be learnt."""
+        stable = self.votes.stable
+        awaits_epoch = stable is not None and stable.state.epoch != self.replicas.record.digest
+        return self.boundary > self.low or awaits_epoch
+
+    def learn_boundary(self, seq: int, summary: StateSummary) -> None:
+        """What the state at checkpoint `seq` says of this epoch's end, by our own result or a certificate.
+
+        A boundary that is reached with the validators unchanged is a wedge: nothing follows it until the
+        operator names it in `resume_after`.
+        """
+        if seq < max(self._told_seq, self.replicas.record.first_seq - 1):
+            return
+        self._told_seq = seq
+        boundary = summary.boundary
+        if summary.epoch != self.replicas.record.digest:
+            boundary = seq
+        elif boundary < max(seq, self.replicas.record.first_seq) or seq == self.config.resume_after:
+            boundary = 0
+        if boundary != self.boundary:
+            self.boundary = boundary
+            self.authority.end_at(boundary)
+            self.window_moved = True
+
+    def start_epoch(self, proof: EpochProof) -> None:
+        """The boundary is stable and the next epoch known: from now on that one counts."""
+        self.votes.start_epoch(proof)
+        self.replicas = ReplicaSet(self.replicas.chain_id, proof.epoch)
+        self.authority.advance(self.replicas)
+        self.boundary, self._told_seq = 0, proof.cert.seq
+        self.window_moved = True
+        self.count("epochs")
+        self.emit(EpochStarted(proof.epoch))
 
     # Effects
 
@@ -220,11 +298,14 @@ class ReplicaState:
         decided alone may come out otherwise now: which proposal came first, what to propose. Damage that
         state transfer healed may lead to another result.
         """
+        signer = self._signer
         ensure(not self.diverged, "a diverged replica signs nothing")
         ensure(not self.ingesting, "a replica that fetches its state signs nothing")
+        if signer is None:
+            raise InvariantViolation(f"{self.id} is no validator of epoch {self.replicas.epoch}")
         message = self.authority.message(kind, view, seq, body)
         try:
-            return self._signer.sign_vote(kind, self.authority.replicas.epoch, view, seq, body, message)
+            return signer.sign_vote(kind, self.replicas.epoch, view, seq, body, message)
         except SignatureRefused:
             self.count("refused_signatures")
             raise
@@ -232,6 +313,9 @@ class ReplicaState:
     def sign_prepare(self, proposal: PrePrepare) -> Prepare:
         """This replica's vote for an accepted proposal. Raises `SignatureRefused`."""
         view, seq, digest = proposal.view, proposal.block.seq, proposal.block.digest
+        ensure(
+            seq <= self.ceiling, f"prepare of block {seq}: {self.ceiling} is the last that may be voted on"
+        )
         accepted = self.votes.accepted.get(seq)
         is_accepted = accepted is not None and accepted.view == view and accepted.block.digest == digest
         ensure(is_accepted, f"prepare of block {seq} before it was accepted")

@@ -188,13 +188,17 @@ class StateTransfer:
     def _is_due(self) -> bool:
         """Whether f+1 others are far ahead, or can no longer hand us the next block."""
         state = self._state
-        heights = sorted((peer.committed for peer in self._peers.values()), reverse=True)
+        heights = sorted((peer.committed for peer in self._validators()), reverse=True)
         weak = state.replicas.weak_quorum
         is_far = len(heights) >= weak and heights[weak - 1] > state.committed + state.config.transfer_gap
         return is_far or self._are_blocks_gone()
 
+    def _validators(self) -> list[Peer]:
+        """Those peers of whom f at most lie."""
+        return [peer for replica, peer in self._peers.items() if replica in self._state.replicas]
+
     def _are_blocks_gone(self) -> bool:
-        oldest = [peer.oldest for peer in self._peers.values()]
+        oldest = [peer.oldest for peer in self._validators()]
         gone = sum(seq > self._state.committed + 1 for seq in oldest)
         return gone >= self._state.replicas.weak_quorum
 
@@ -390,8 +394,9 @@ class StateTransfer:
 
     def _drop_server(self, target: Target, peer: int) -> None:
         """It does not serve the target, or not any more."""
-        if self._peers[peer].state == target.seq:
-            self._peers[peer].state = 0  # until it says what it does serve
+        known = self._peers.get(peer)
+        if known is not None and known.state == target.seq:
+            known.state = 0  # until it says what it does serve
         server = target.servers.pop(peer, None)
         if server is not None:
             self._take_back(target, server)

@@ -47,10 +47,10 @@ class ViewChanges:
     def settle(self) -> None:
         """After every step: leave when complaints suffice; as new primary, start when all is at hand."""
         evidence = self._pacemaker.evidence
-        if evidence and not self._state.is_silent:
+        if evidence and self._state.may_vote:
             self.leave(self._state.view + 1, evidence)
         state = self._state
-        leads_next = not state.active and self._collected and state.is_primary and not state.is_silent
+        leads_next = not state.active and self._collected and state.is_primary and state.may_vote
         # Nobody can start a view from blocks it does not hold.
         if leads_next and state.votes.draft is None and state.committed >= self._base_needed:
             self._try_new_view()
@@ -75,7 +75,7 @@ class ViewChanges:
     def on_sign_timer(self, name: str) -> None:
         """The turn that wrote down a view change or a new view is over: now it may be signed."""
         state, votes = self._state, self._state.votes
-        if state.active or state.is_silent:
+        if state.active or not state.may_vote:
             return
         if name == f"{SIGN_VIEW_CHANGE}{state.view}" and votes.view_change is not None:
             self._sign_view_change(votes.view_change)
@@ -91,10 +91,16 @@ class ViewChanges:
         state.broadcast(own)
         self._collect()
 
+    def start_epoch(self) -> None:
+        """An epoch starts in a view of its own, which nobody has to prove."""
+        self.received.clear()
+        self._collected = False
+        self._base_needed = 0
+
     def restore(self) -> None:
         """After a restart: an unfinished view change goes on with the very same message."""
         state, votes = self._state, self._state.votes
-        if state.is_silent:
+        if not state.may_vote:
             return
         if state.active:
             if votes.new_view is not None and votes.new_view.replica == state.id:
@@ -125,7 +131,7 @@ class ViewChanges:
         self.received[m.replica] = m
         if m.stable is not None:
             self._checkpoints.adopt(m.stable)
-        if m.view > state.view and not state.is_silent:
+        if m.view > state.view and state.may_vote:
             self._consider_joining(m)
         self._collect()
         return True

@@ -38,6 +38,7 @@ from consensus.messages import (
     Attest,
     BatchPayload,
     CommitCert,
+    Epochs,
     FetchBatches,
     Message,
     NewView,
@@ -71,7 +72,7 @@ T = TypeVar("T")
 IN_PLACE_SECONDS = 0.0008  # a commit faster than this is not worth a change of threads
 IN_PLACE_BYTES = 64 << 10
 EVIDENCE_MAX = 64  # files
-CERTIFICATES = (CommitCert, CheckpointCert, ViewChange, NewView)
+CERTIFICATES = (CommitCert, CheckpointCert, ViewChange, NewView, Epochs)
 
 
 @dataclass
@@ -202,9 +203,9 @@ class Node:
         """Certificates hold many signatures: compute them off the loop. A single vote is cheaper in it."""
         heavy = [message for message in messages if is_heavy(message)]
         if heavy:
-            network, parts = self.network, self._parts
+            parts, authority = self._parts, self._replica.authority
             await trio.to_thread.run_sync(
-                check_ahead, network.replicas, network.rules, parts.verifier, heavy, limiter=parts.threads
+                check_ahead, authority, parts.verifier, heavy, limiter=parts.threads
             )
 
     def on_executed(self, executed: ExecutedBlock) -> None:
@@ -391,7 +392,7 @@ class Node:
         self._view = self._replica.view
         self._parts.metrics.view.set(self._view)
         self._parts.metrics.view_changes.inc()
-        self._parts.log.info("view", view=self._view, primary=self.network.replicas.primary(self._view))
+        self._parts.log.info("view", view=self._view, primary=self._replica.primary)
 
     def _now_us(self) -> int:
         """Microseconds since the Unix epoch, as the system's clock says now. It follows that clock back, too:

@@ -146,7 +146,7 @@ def build_node(
 ) -> tuple[Node, Parts]:
     """Wire the parts together; nothing runs yet."""
     replica_id, replicas = config.node.id, network.replicas
-    peers = [peer for peer in range(replicas.n) if peer != replica_id]
+    peers = [peer for peer in replicas.ids if peer != replica_id]
     metrics, verdicts = Metrics(), VerdictCache()
     pool = PayloadPool(config.peers.pool_bytes)
     verifier = RememberingVerifier(Ed25519Verifier())
@@ -157,7 +157,7 @@ def build_node(
     replica = Replica(
         replica_id,
         replicas,
-        RecordingSigner(load_signer(home.consensus_seed), VoteRecord()),
+        [RecordingSigner(load_signer(home.consensus_seed), VoteRecord())],
         verifier,
         replica_config(config, network),
         stores.ledger.votes(),
@@ -178,7 +178,7 @@ def build_node(
         metrics,
         log,
     )
-    proofs = ProofCollector(replicas, verifier, lambda block: late[0].on_proven(block))
+    proofs = ProofCollector(replica.authority, lambda block: late[0].on_proven(block))
     proofs.start_above(recovered.executed)
     transport = Transport(
         home,

@@ -5,15 +5,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from consensus.certificates import list_signatures
+from consensus.certificates import Authority, attest_kind, list_signatures
 from consensus.messages import Attest, Block, Message
 from consensus.primitives.crypto import Verifier
-from consensus.primitives.errors import SignatureError
+from consensus.primitives.errors import ProtocolError, SignatureError
 from consensus.proofs import StateSummary
-from consensus.quorum import ReplicaSet
 from engine.journal import BlockResult
-from node.network import Rules
-from node.receipts import attestation_message
 from node.services import ProvenBlock
 
 REMEMBERED_MAX = 65_536
@@ -45,11 +42,11 @@ class RememberingVerifier:
                 return
 
 
-def check_ahead(replicas: ReplicaSet, rules: Rules, verifier: Verifier, messages: Iterable[Message]) -> None:
+def check_ahead(authority: Authority, verifier: Verifier, messages: Iterable[Message]) -> None:
     """In a worker thread: check every signature inside `messages`, so that a verifier that remembers need
     not compute them in the loop. Bad ones are left for the protocol to refuse."""
     for message in messages:
-        for place in list_signatures(replicas, rules.window, rules.checkpoint_interval, message):
+        for place in list_signatures(authority, message):
             with suppress(SignatureError):
                 verifier.verify(*place)
 
@@ -71,11 +68,8 @@ class ProofCollector:
     ends the wait for its proof: nothing that a peer sends takes its place.
     """
 
-    def __init__(
-        self, replicas: ReplicaSet, verifier: Verifier, on_proven: Callable[[ProvenBlock], None]
-    ) -> None:
-        self._replicas = replicas
-        self._verifier = verifier
+    def __init__(self, authority: Authority, on_proven: Callable[[ProvenBlock], None]) -> None:
+        self._authority = authority
         self._on_proven = on_proven
         self._waiting: dict[int, _Waiting] = {}
         self.proven = 0  # highest proven height
@@ -106,7 +100,7 @@ class ProofCollector:
             return
         if attest.seq not in self._waiting and attest.seq <= self._executed:
             return  # proven already, or from before our time
-        if attest.seq > self._executed + AHEAD_MAX or attest.replica not in self._replicas.keys:
+        if attest.seq > self._executed + AHEAD_MAX or not self._authority.has_known(attest.replica):
             return
         waiting = self._waiting.setdefault(attest.seq, _Waiting())
         if waiting.ours is not None and not _is_equal(attest, waiting):
@@ -116,7 +110,10 @@ class ProofCollector:
 
     def _settle(self, height: int, waiting: _Waiting) -> None:
         ours = waiting.ours
-        if ours is None or len(waiting.votes) < self._replicas.weak_quorum:
+        if ours is None:
+            return
+        needed = self._authority.of_seq(height).weak_quorum
+        if len(waiting.votes) < needed:
             return
         attests: list[Attest] = []
         for replica, attest in sorted(waiting.votes.items()):
@@ -124,20 +121,17 @@ class ProofCollector:
                 attests.append(attest)
             else:
                 del waiting.votes[replica]  # the true one may still come
-        if len(attests) >= self._replicas.weak_quorum:
+        if len(attests) >= needed:
             del self._waiting[height]
             self.proven = max(self.proven, height)
-            proof = tuple(attests[: self._replicas.weak_quorum])
+            proof = tuple(attests[:needed])
             self._on_proven(ProvenBlock(height, ours.block_digest, ours.previous_root, ours.result, proof))
 
     def _is_signed(self, attest: Attest) -> bool:
         try:
-            self._verifier.verify(
-                self._replicas.keys[attest.replica],
-                attestation_message(self._replicas, attest),
-                attest.signature,
-            )
-        except SignatureError:
+            kind = attest_kind(attest.state)
+            self._authority.check(attest.replica, kind, 0, attest.seq, attest.result_digest, attest.signature)
+        except ProtocolError:
             return False
         return True
 

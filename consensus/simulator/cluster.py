@@ -18,6 +18,7 @@ from consensus.primitives.errors import ensure
 from consensus.quorum import ReplicaSet
 from consensus.replica import Replica, ReplicaConfig
 from consensus.signing import RecordingSigner, VoteRecord
+from consensus.simulator.app import make_payload
 from consensus.simulator.byzantine import LIARS
 from consensus.simulator.chance import stream
 from consensus.simulator.checker import Checker, LivenessViolation
@@ -28,7 +29,7 @@ from consensus.simulator.network import Network
 from consensus.simulator.node import SimNode
 from consensus.simulator.options import SimOptions
 from consensus.simulator.scheduler import SECOND_US, Scheduler
-from consensus.simulator.site import Site, Timing, make_payload
+from consensus.simulator.site import Site, Timing
 from consensus.simulator.trace import describe
 from consensus.simulator.twins import Parting, Schedule, ScheduledReplicas, Sides
 from consensus.simulator.unfair import CORES
@@ -155,6 +156,8 @@ class Cluster:
             rng,
             timing,
             options.checkpoint_interval,
+            options.window,
+            self.replicas.record,
             disk,
             options.disk.torn_rate,
             self._make_replica,
@@ -177,7 +180,7 @@ class Cluster:
         return make(
             node.id,
             self.replicas,
-            node.signer or self.keyring.signers[node.id],
+            [node.signer or self.keyring.signers[node.id]],
             self.keyring,
             config,
             durable=node.votes,

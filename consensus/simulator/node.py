@@ -36,9 +36,9 @@ from consensus.effects import (
 from consensus.messages import BatchPayload, Block, FetchBatches, Message, batch_digest
 from consensus.primitives.errors import ensure
 from consensus.signing import Floor, RecordingSigner, VoteRecord
-from consensus.simulator.app import ChainApp
+from consensus.simulator.app import PAYLOAD_MAGIC, ChainApp, is_well_formed
 from consensus.simulator.disk import DiskCorrupted
-from consensus.simulator.site import EPOCH_US, PAYLOAD_MAGIC, Observer, SendMessage, Site, is_well_formed
+from consensus.simulator.site import EPOCH_US, Observer, SendMessage, Site
 
 INBOX_MAX = 8192
 POOL_MAX = 4096
@@ -77,7 +77,8 @@ class SimNode:
         self._reset_memory()
 
     def _reset_memory(self) -> None:
-        self.app = ChainApp(self._site.checkpoint_interval, self.id)
+        site = self._site
+        self.app = ChainApp(site.checkpoint_interval, self.id, site.genesis, site.window)
         self.pool: dict[bytes, bytes] = {}
         self.wanted: set[bytes] = set()  # asked for by the replica; looked up, never iterated
         self.votes: dict[bytes, bytes] = {}

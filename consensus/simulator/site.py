@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from consensus.effects import Effect
 from consensus.messages import Block, Message
+from consensus.proofs import Epoch
 from consensus.replica import Replica
 from consensus.simulator.disk import Disk
 from consensus.simulator.scheduler import Scheduler
@@ -15,18 +16,6 @@ if TYPE_CHECKING:
     from consensus.simulator.node import SimNode
 
 EPOCH_US = 1_795_000_000 * 1_000_000  # the virtual clock's zero, as a date
-PAYLOAD_MAGIC = b"sim1"
-PAYLOAD_SIZE = len(PAYLOAD_MAGIC) + 9
-
-
-def make_payload(number: int, orders: int) -> bytes:
-    """A well-formed micro-batch: magic, how many orders it stands for, and what makes it unique."""
-    return PAYLOAD_MAGIC + bytes([orders]) + number.to_bytes(8, "little")
-
-
-def is_well_formed(payload: bytes) -> bool:
-    """What a node's admission would say of a micro-batch from a peer."""
-    return len(payload) == PAYLOAD_SIZE and payload.startswith(PAYLOAD_MAGIC)
 
 
 class Observer(Protocol):
@@ -76,6 +65,8 @@ class Site:
     rng: Random
     timing: Timing
     checkpoint_interval: int
+    window: int
+    genesis: Epoch
     disk: Disk
     torn_rate: float
     make_replica: MakeReplica

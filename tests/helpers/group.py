@@ -30,7 +30,7 @@ from consensus.messages import CODEC, BatchPayload, Block, CommitCert, Message
 from consensus.primitives.crypto import Verifier, digest
 from consensus.replica import Replica, ReplicaConfig
 from consensus.signing import VoteSigner
-from tests.helpers.votes import TIME_MS, Voters, name_of, summarise
+from tests.helpers.votes import TIME_MS, Voters, name_of
 
 CONFIG = ReplicaConfig(window=8, checkpoint_interval=4)
 DURABLE = (Persist, Erase, StoreBatches, StoreBlock)
@@ -102,7 +102,7 @@ class Group:
         seat.replica = Replica(
             replica_id,
             self.voters.replicas,
-            self.signer(replica_id),
+            [self.signer(replica_id)],
             self.verifier(),
             self.config,
             dict(seat.votes) if durable is None else durable,
@@ -234,7 +234,7 @@ class Group:
         salt = b"wrong" if replica_id in self.liars else b""
         root = digest("test.root", block.digest, salt)
         is_checkpoint = block.seq % self.config.checkpoint_interval == 0
-        state = summarise(digest("test.state", root)) if is_checkpoint else None
+        state = self.voters.summarise(digest("test.state", root)) if is_checkpoint else None
         return Executed(block.seq, block.digest, root, state)
 
     # What tests ask

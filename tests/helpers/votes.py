@@ -50,9 +50,9 @@ def make_block(seq: int, *numbers: int) -> Block:
     return Block(seq, TIME_MS, tuple(name_of(number) for number in numbers))
 
 
-def summarise(state_root: bytes) -> StateSummary:
-    """What a checkpoint with this state root says where validators never change."""
-    return StateSummary(state_root, (state_root,), ZERO_DIGEST, 0)
+def summarise(state_root: bytes, epoch: bytes = ZERO_DIGEST, boundary: int = 0) -> StateSummary:
+    """What a checkpoint with this state root says; `epoch` is the digest of the one that comes next."""
+    return StateSummary(state_root, (state_root,), epoch, boundary)
 
 
 class Voters:
@@ -65,6 +65,10 @@ class Voters:
 
     def sign(self, replica: int, kind: str, view: int, seq: int, body: bytes) -> bytes:
         return self.keyring.signers[replica].sign(self.authority.message(kind, view, seq, body))
+
+    def summarise(self, state_root: bytes) -> StateSummary:
+        """What a checkpoint says where validators never change."""
+        return summarise(state_root, self.replicas.record.digest)
 
     # Single messages
 
@@ -94,7 +98,12 @@ class Voters:
 
     def attest(self, replica: int, block: Block, journal_root: bytes, state_root: bytes = b"") -> Attest:
         unsigned = Attest(
-            block.seq, block.digest, journal_root, summarise(state_root) if state_root else None, replica, b""
+            block.seq,
+            block.digest,
+            journal_root,
+            self.summarise(state_root) if state_root else None,
+            replica,
+            b"",
         )
         kind = attest_kind(unsigned.state)
         signature = self.sign(replica, kind, 0, block.seq, unsigned.result_digest)
@@ -124,7 +133,7 @@ class Voters:
             self.attest(replica, block, journal_root, state_root) for replica in range(self.replicas.quorum)
         ]
         signed = tuple(Vote(m.replica, m.signature) for m in votes)
-        return CheckpointCert(block.seq, block.digest, journal_root, summarise(state_root), signed)
+        return CheckpointCert(block.seq, block.digest, journal_root, self.summarise(state_root), signed)
 
     def view_change(
         self,

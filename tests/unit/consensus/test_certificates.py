@@ -272,13 +272,13 @@ def test_a_node_can_check_every_signature_ahead() -> None:
 
     changes = [voters.view_change(i, 1, [voters.prepared(0, make_block(1, 1))]) for i in range(3)]
     new_view = voters.new_view(1, changes)
-    listed = list_signatures(voters.replicas, 8, 4, new_view)
+    listed = list_signatures(voters.authority, new_view)
     asked = Asked()
     authority = type(voters.authority)(voters.replicas, asked, 8, 4)
     check_new_view(authority, new_view)
     assert listed == asked.calls
     assert len(listed) == 1 + 3 * (1 + 3) + 1
-    assert list_signatures(voters.replicas, 8, 4, replace(new_view, view_changes=())) == []
+    assert list_signatures(voters.authority, replace(new_view, view_changes=())) == []
 
 
 def test_refusals_name_their_rule() -> None:

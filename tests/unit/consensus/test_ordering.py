@@ -174,9 +174,9 @@ def test_a_backup_refuses_and_blames_the_sender(what: str, code: str) -> None:
     assert not group.seats[1].said(Prepare)
 
 
-def test_a_message_from_no_peer_is_ignored() -> None:
+def test_a_message_in_its_own_name_is_ignored() -> None:
     group = backup()
-    group.deliver(1, group.voters.prepare(2, 0, make_block(1, 1)), sender=9)
+    group.deliver(1, group.voters.prepare(2, 0, make_block(1, 1)), sender=1)
     assert not group.seats[1].effects
 
 

@@ -167,7 +167,7 @@ def test_a_ledger_older_than_the_vote_log_stops_the_start() -> None:
     group.run()
     seat = group.seats[0]
     with pytest.raises(StorageError, match="one backup"):
-        Replica(0, group.voters.replicas, group.signer(0), group.verifier(), CONFIG, seat.votes, 0, 0)
+        Replica(0, group.voters.replicas, [group.signer(0)], group.verifier(), CONFIG, seat.votes, 0, 0)
 
 
 def test_a_replay_that_misses_the_stable_root_diverges_at_once() -> None:
@@ -184,8 +184,8 @@ def test_a_replay_that_misses_the_stable_root_diverges_at_once() -> None:
 
 def test_a_key_that_is_not_the_validators_stops_the_start() -> None:
     voters = Voters()
-    with pytest.raises(ConfigError, match="does not belong"):
-        Replica(1, voters.replicas, voters.keyring.signers[0], voters.keyring, CONFIG)
+    with pytest.raises(ConfigError, match="no consensus key here is that of validator 1"):
+        Replica(1, voters.replicas, [voters.keyring.signers[0]], voters.keyring, CONFIG)
 
 
 def test_a_window_of_less_than_two_checkpoints_is_refused() -> None:

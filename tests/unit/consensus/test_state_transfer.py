@@ -71,7 +71,7 @@ class Joiner:
         self.replica = Replica(
             ME,
             self.voters.replicas,
-            self.voters.keyring.signers[ME],
+            [self.voters.keyring.signers[ME]],
             self.voters.keyring,
             CONFIG,
             self.disk,
@@ -187,7 +187,8 @@ def test_an_offer_without_a_certificate_starts_nothing():
     forged = replace(joiner.cert(40), journal_root=digest("another"))
     joiner.say(0, forged)
     assert joiner.replica.transfer is None
-    assert (0, "bad-signature") in joiner.blames()
+    assert not joiner.blames()  # so far ahead, it may be of validators yet unknown here
+    assert joiner.replica.counters["unknown_epochs"] == 1
 
 
 def test_blocks_that_nobody_has_any_more_make_a_small_gap_large():

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from consensus.certificates import Authority
 from consensus.messages import Attest, Block
 from consensus.primitives.crypto import Ed25519Verifier
 from consensus.primitives.errors import SignatureError
@@ -12,7 +13,6 @@ from consensus.proofs import CheckpointCert, Vote
 from consensus.quorum import ReplicaSet
 from engine.journal import BlockResult, Counts
 from engine.records import JOURNAL
-from node.network import Rules
 from node.receipts import attestation_message
 from node.services import ProvenBlock
 from node.votes import AHEAD_MAX, UNPROVEN_MAX, ProofCollector, RememberingVerifier, check_ahead
@@ -21,6 +21,7 @@ from tests.helpers.votes import summarise
 
 SIGNERS = [signer(f"replica {index}") for index in range(4)]
 REPLICAS = ReplicaSet.genesis(bytes(32), tuple(item.public_key for item in SIGNERS))
+AUTHORITY = Authority(REPLICAS, Ed25519Verifier(), window=128, checkpoint_interval=32)
 BLOCK = Block(1, 5, ())
 
 
@@ -51,7 +52,7 @@ def proven() -> list[ProvenBlock]:
 
 @pytest.fixture
 def collector(proven: list[ProvenBlock]) -> ProofCollector:
-    return ProofCollector(REPLICAS, Ed25519Verifier(), proven.append)
+    return ProofCollector(AUTHORITY, proven.append)
 
 
 def test_a_valid_signature_is_computed_once_and_a_bad_one_every_time() -> None:
@@ -75,7 +76,7 @@ def test_signatures_checked_ahead_need_no_second_computation() -> None:
     votes = tuple(Vote(item.replica, item.signature) for item in attests)
     bad = (*votes[:2], Vote(2, bytes(64)))
     certs = [CheckpointCert(32, BLOCK.digest, b"j" * 32, summarise(b"s" * 32), item) for item in (votes, bad)]
-    check_ahead(REPLICAS, Rules(), verifier, certs)
+    check_ahead(AUTHORITY, verifier, certs)
     computed = inner.calls
     for attest in attests:
         verifier.verify(
@@ -174,7 +175,7 @@ def test_an_attestation_of_another_result_is_not_kept_once_ours_is_known(
 
 
 def test_a_block_that_stays_unproven_is_let_go_with_age() -> None:
-    collector = ProofCollector(REPLICAS, Ed25519Verifier(), lambda block: None)
+    collector = ProofCollector(AUTHORITY, lambda block: None)
     for seq in range(1, UNPROVEN_MAX + 3):
         collector.on_executed(Block(seq, 5, ()), _result(), b"")
     assert len(collector._waiting) == UNPROVEN_MAX
