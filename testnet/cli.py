@@ -139,6 +139,9 @@ def _register_bench(subparsers: "Subparsers") -> None:
     _delegated(
         actions, "cluster", "durable nodes: throughput, and latency at light load", "testnet.bench_cluster"
     )
+    _delegated(
+        actions, "failover", "primary killed: how long until the next answer", "testnet.bench_failover"
+    )
 
 
 def _register_sim(subparsers: "Subparsers") -> None:
