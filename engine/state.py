@@ -306,6 +306,11 @@ class State:
         return row
 
 
+def row_counts(counters: np.void) -> list[int]:
+    """Rows in use of each table, in order, from the record of `counters`."""
+    return [1 if name is None else int(counters[name]) for name in _ROW_COUNTERS.values()]
+
+
 def pack_name(name: str) -> bytes:
     """A name as a fixed column value: ASCII, padded with zero bytes."""
     return name.encode("ascii").ljust(NAME_BYTES, b"\0")

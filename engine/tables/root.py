@@ -25,15 +25,16 @@ def _zero_digests() -> tuple[bytes, ...]:
     """Digest of a virgin subtree of each height, leaves first."""
     digests = [hash_leaf(bytes(PAGE_SIZE))]
     for _ in range(HEIGHT):
-        digests.append(_hash_children(digests[-1] * FANOUT))
+        digests.append(hash_children(digests[-1] * FANOUT))
     return tuple(digests)
 
 
-def _hash_children(children: bytes) -> bytes:
+def hash_children(children: bytes) -> bytes:
+    """Digest of an inner node from those of its `FANOUT` children, joined."""
     return blake3(NODE_PREFIX + children).digest()
 
 
-_ZERO = _zero_digests()
+ZERO_DIGESTS = _zero_digests()
 
 
 class PageTree:
@@ -45,7 +46,7 @@ class PageTree:
     @property
     def root(self) -> bytes:
         """Digest over all pages, written or not."""
-        return _hash_children(self._levels[-1].tobytes())
+        return hash_children(self._levels[-1].tobytes())
 
     def update(self, table: Table, pages: np.ndarray) -> None:
         """Hash `pages` (numbers, ascending) and everything above them."""
@@ -56,7 +57,7 @@ class PageTree:
         for height in range(1, HEIGHT):
             below = self._levels[height - 1]
             numbers = sorted({number // FANOUT for number in numbers})
-            nodes = [_hash_children(below[n * FANOUT : (n + 1) * FANOUT].tobytes()) for n in numbers]
+            nodes = [hash_children(below[n * FANOUT : (n + 1) * FANOUT].tobytes()) for n in numbers]
             self._put(height, numbers, nodes)
 
     def _put(self, height: int, numbers: list[int], digests: list[bytes]) -> None:
@@ -88,7 +89,7 @@ class StateTree:
 
     def root(self) -> bytes:
         """The state root: the layout's version and every table's root, in order. Hashes what changed."""
-        return _state_root(self.table_roots().values())
+        return hash_state(self.table_roots().values())
 
 
 def compute_full_root(state: State) -> bytes:
@@ -98,7 +99,7 @@ def compute_full_root(state: State) -> bytes:
         tree = PageTree()
         tree.update(table, np.arange(table.pages.shape[0]))
         roots.append(_table_root(table, state.used(table), tree.root))
-    return _state_root(roots)
+    return hash_state(roots)
 
 
 def take_pages(state: State, tree: StateTree) -> list[tuple[int, int, bytes]]:
@@ -148,19 +149,19 @@ def put_pages(
 
 
 def _virgin(height: int, length: int) -> np.ndarray:
-    return np.tile(np.frombuffer(_ZERO[height], dtype=np.uint8), (length, 1))
+    return np.tile(np.frombuffer(ZERO_DIGESTS[height], dtype=np.uint8), (length, 1))
 
 
 def _table_root(table: Table, rows: int, tree_root: bytes) -> bytes:
-    name = table.name.encode()
-    return digest(
-        "kontor.table",
-        name,
-        table.dtype.itemsize.to_bytes(8, "little"),
-        rows.to_bytes(8, "little"),
-        tree_root,
-    )
+    return hash_table(table.name, table.dtype.itemsize, rows, tree_root)
 
 
-def _state_root(table_roots: Iterable[bytes]) -> bytes:
+def hash_table(name: str, row_bytes: int, rows: int, tree_root: bytes) -> bytes:
+    """Root of a table: its name, its layout's row size, its rows in use, and its pages."""
+    sizes = (row_bytes.to_bytes(8, "little"), rows.to_bytes(8, "little"))
+    return digest("kontor.table", name.encode(), *sizes, tree_root)
+
+
+def hash_state(table_roots: Iterable[bytes]) -> bytes:
+    """The state root from its tables' roots, in order."""
     return digest("kontor.state", LAYOUT_VERSION.to_bytes(8, "little"), *table_roots)
