@@ -93,6 +93,9 @@ class PeerSettings:
 
     queue_bytes: int = setting(64 << 20, "Bytes waiting for one peer; beyond it the link is closed.", 1 << 20)
     pool_bytes: int = setting(256 << 20, "Payloads held for one peer until they are ordered.", 8 << 20)
+    state_mib_per_second: int = setting(
+        128, "How fast a state is served to one peer, in MiB a second.", 1, 1 << 16
+    )
     handshake_seconds: int = setting(10, "A connection that has not said hello by then is closed.", 1, 120)
     reconnect_ms_min: int = setting(50, "First pause before connecting again, in milliseconds.", 1, 60_000)
     reconnect_ms_max: int = setting(2000, "Longest pause before connecting again.", 1, 600_000)
@@ -110,6 +113,12 @@ class ConsensusSettings:
         500, "How long a new view may take; doubles with each failure.", 10, 600_000
     )
     in_flight_max: int = setting(4, "Blocks the primary proposes before the first commits.", 1, 64)
+    transfer_gap: int = setting(
+        2048, "Blocks behind the others from which on the state is fetched instead of blocks.", 1, 1 << 30
+    )
+    transfer_timeout_ms: int = setting(
+        3000, "A peer that serves nothing of a state for so long is passed over.", 10, 600_000
+    )
 
 
 @dataclass(frozen=True)
@@ -121,9 +130,6 @@ class LedgerSettings:
     )
     state_mib: int = setting(16_384, "Largest size of the checkpoint on disk, in MiB.", 1, 1 << 26)
     history_mib: int = setting(65_536, "Largest size of the history index on disk, in MiB.", 1, 1 << 26)
-    snapshot_seconds: int = setting(
-        5, "The state goes to disk at the first checkpoint after so long; 0: at every one.", 0, 3600
-    )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,16 @@
 
 from collections.abc import Sequence
 
-from consensus.effects import Effect, Erase, Execute, Persist, StoreBatches, StoreBlock
+from consensus.effects import (
+    Effect,
+    Erase,
+    Execute,
+    ForgetBatches,
+    Persist,
+    StoreBatches,
+    StoreBlock,
+    SwapState,
+)
 from node.ledger import Turn
 from node.pool import PayloadPool
 
@@ -24,4 +33,8 @@ def durable_part(effects: Sequence[Effect], pool: PayloadPool) -> Turn:
                 # Whoever caught up never stored these for a vote; a restart must find them.
                 turn.batches.update(pool.take_volatile(block.batches))
                 turn.ordered.extend(block.batches)
+            case ForgetBatches(digests):
+                turn.ordered.extend(digests)
+            case SwapState(seq, base):
+                turn.swap, turn.base = seq, base
     return turn

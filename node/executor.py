@@ -2,7 +2,7 @@
 
     Execute ─▶ queue ─▶ apply (thread) ─▶ Executed to the loop
                             ├─▶ history writer (thread, many blocks at a time)
-                            └─▶ snapshot writer (thread, every few seconds, at checkpoints)
+                            └─▶ pages of a snapshot ─ checkpoint stable ─▶ snapshot writer (thread)
 
 Queries run between two blocks, under the same lock. One of them at a time waits for it, so that a
 block waits for one query at most, however many are asked.
@@ -10,7 +10,7 @@ block waits for one query at most, however many are asked.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import trio
@@ -18,7 +18,7 @@ import trio
 from consensus.effects import Executed
 from consensus.messages import Attest, Block
 from consensus.primitives.errors import StorageError, ensure
-from consensus.proofs import Epoch, StateSummary
+from consensus.proofs import CheckpointCert, Epoch, StateSummary
 from engine.journal import BlockResult
 from engine.machine import Machine
 from node.history import History
@@ -50,6 +50,16 @@ class ExecutedBlock:
     def event(self) -> Executed:
         """What the replica is told."""
         return Executed(self.block.seq, self.block.digest, self.result.journal_root, self.state, self.epoch)
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """Pages that are to replace older ones on disk, once their checkpoint is stable."""
+
+    meta: SnapshotMeta
+    pages: Pages
+    life: int
+    is_stable: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,13 +95,15 @@ class Executor:
         self,
         machine: Machine,
         checkpoint_interval: int,
-        snapshot_seconds: float,
+        snapshot_seconds: int,
         ledger: Ledger,
         snapshots: Snapshots,
         history: History,
         pool: PayloadPool,
         verdicts: VerdictCache,
         on_executed: Callable[[ExecutedBlock], None],
+        on_snapshot: Callable[[CheckpointCert], None],
+        checkpoint_time_ms: int,
         metrics: Metrics,
         log: Log,
     ) -> None:
@@ -104,26 +116,31 @@ class Executor:
         self._pool = pool
         self._verdicts = verdicts
         self._on_executed = on_executed
+        self._on_snapshot = on_snapshot
+        self._checkpoint_time_ms = checkpoint_time_ms  # of the last checkpoint
         self._metrics = metrics
         self._log = log
         self._lock = trio.Lock()  # held while anything reads or writes the machine
         self._asking = trio.Lock()  # held by the query that runs or waits for `_lock`
         self._thread = trio.CapacityLimiter(1)
         self._writers = trio.CapacityLimiter(2)
-        self._blocks_in, self._blocks = trio.open_memory_channel[Block](BLOCKS_MAX)
+        self._turn = trio.Lock()  # held from a block's start until its result is told
+        self._running = trio.Event()  # not set: a state is being installed, no block may start
+        self._running.set()
+        self._life = 0  # grows whenever another machine is to come
+        self._blocks_in, self._blocks = trio.open_memory_channel[tuple[int, Block]](BLOCKS_MAX)
         self._history_in, self._history_out = trio.open_memory_channel[
             ExecutedBlock | tuple[int, tuple[Attest, ...]]
         ](2 * HISTORY_MAX)
-        self._snapshot_in, self._snapshot_out = trio.open_memory_channel[tuple[SnapshotMeta, Pages]](1)
-        self._snapshot_busy = False
-        self._snapshot_at = time.monotonic()
+        self._snapshot_in, self._snapshot_out = trio.open_memory_channel[_Snapshot](2)
+        self._snapshot: _Snapshot | None = None  # taken, and not yet written
         self._durable = _Mark(machine.height)  # committed blocks in the ledger
         self._written = _Mark(machine.height)  # executed blocks in the history
 
     def submit(self, block: Block) -> None:
         """Queue a committed block; its payloads are held or stored. It may run before its certificate is
         durable, but nothing comes out before `set_durable`."""
-        self._blocks_in.send_nowait(block)
+        self._blocks_in.send_nowait((self._life, block))
 
     def set_durable(self, height: int) -> None:
         """Blocks up to `height` are in the ledger."""
@@ -136,6 +153,34 @@ class Executor:
         except trio.WouldBlock:
             self._log.debug("proof not kept", height=height)
 
+    def on_stable(self, height: int, find: Callable[[int], CheckpointCert | None]) -> None:
+        """The checkpoint at `height` is stable and this node's own: a snapshot up to there may be written.
+        `find` gives the certificate of a checkpoint, if it is known."""
+        snapshot = self._snapshot
+        if snapshot is None or snapshot.is_stable or snapshot.meta.height > height:
+            return
+        cert = find(snapshot.meta.height)
+        votes = cert.votes if cert is not None and cert.state == snapshot.meta.state else ()
+        self._snapshot = replace(snapshot, meta=replace(snapshot.meta, votes=votes), is_stable=True)
+        self._snapshot_in.send_nowait(self._snapshot)
+
+    async def pause(self) -> None:
+        """Let no block start until `go_on`; drop those that wait, and return when none runs."""
+        self._running = trio.Event()
+        self._life += 1
+        self._snapshot = None
+        async with self._turn:
+            return
+
+    async def go_on(self, machine: Machine) -> None:
+        """Run the blocks submitted since `pause`, on a machine whose state was fetched from others."""
+        async with self._lock:
+            self._machine = machine
+        self._checkpoint_time_ms = machine.time_ms
+        self._durable.raise_to(machine.height)
+        self._written.raise_to(machine.height)
+        self._running.set()
+
     async def query(self, read: Callable[[Machine], T]) -> T:
         """Run `read` in a thread between two blocks."""
         async with self._asking, self._lock:
@@ -146,8 +191,11 @@ class Executor:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write_history)
             nursery.start_soon(self._write_snapshots)
-            async for block in self._blocks:
-                await self._execute(block)
+            async for life, block in self._blocks:
+                await self._running.wait()
+                async with self._turn:
+                    if life == self._life:
+                        await self._execute(block)
 
     async def _execute(self, block: Block) -> None:
         payloads = [self._pool.get(name) for name in block.batches]
@@ -160,10 +208,9 @@ class Executor:
         await self._history_in.send(work.executed)
         state = work.executed.state
         if work.pages is not None and state is not None:
-            self._snapshot_busy = True
             result = work.executed.result
             meta = SnapshotMeta(block.seq, block.digest, result.journal_root, state)
-            self._snapshot_in.send_nowait((meta, work.pages))
+            self._snapshot = _Snapshot(meta, work.pages, self._life)
 
     async def _run(self, block: Block, payloads: Sequence[bytes | None]) -> _Work:
         """Apply a block in the worker thread, a small one in place: it is over before a thread starts."""
@@ -177,11 +224,15 @@ class Executor:
     def _apply(self, block: Block, payloads: Sequence[bytes | None]) -> _Work:
         """One block, and the pages of a snapshot if one is due."""
         executed = apply_block(self._machine, block, payloads, self._ledger, self._verdicts, self._interval)
-        pages = self._machine.take_pages() if executed.state and self._is_snapshot_due() else None
-        return _Work(executed, pages)
+        is_due = executed.state is not None and self._is_snapshot_due()
+        return _Work(executed, self._machine.take_pages() if is_due else None)
 
     def _is_snapshot_due(self) -> bool:
-        return not self._snapshot_busy and time.monotonic() - self._snapshot_at >= self._snapshot_seconds
+        """At the first checkpoint whose block time lies in a new interval: alike on every node, so that a
+        state can be fetched from many at once. A node that is still writing the one before leaves it out."""
+        before, now = self._checkpoint_time_ms, self._machine.time_ms
+        self._checkpoint_time_ms = now
+        return self._snapshot is None and is_new_interval(before, now, self._snapshot_seconds)
 
     async def _write_history(self) -> None:
         async for first in self._history_out:
@@ -197,18 +248,35 @@ class Executor:
             await trio.sleep(HISTORY_PAUSE_SECONDS)
 
     async def _write_snapshots(self) -> None:
-        async for meta, pages in self._snapshot_out:
-            # A snapshot ahead of the history would make a restart replay everything for the history's sake.
-            await self._written.wait_for(meta.height)
-            started = time.perf_counter()
-            await trio.to_thread.run_sync(self._snapshots.write, meta, pages, limiter=self._writers)
-            seconds = time.perf_counter() - started
-            self._metrics.snapshot_seconds.observe(seconds)
-            self._log.info(
-                "snapshot written", height=meta.height, pages=len(pages), seconds=round(seconds, 3)
-            )
-            self._snapshot_busy = False
-            self._snapshot_at = time.monotonic()
+        async for snapshot in self._snapshot_out:
+            await self._write_snapshot(snapshot)
+            if self._snapshot is snapshot:
+                self._snapshot = None
+
+    async def _write_snapshot(self, snapshot: _Snapshot) -> None:
+        meta, pages = snapshot.meta, snapshot.pages
+        # A snapshot ahead of the history would make a restart replay everything for the history's sake.
+        await self._written.wait_for(meta.height)
+        started = time.perf_counter()
+
+        def write() -> bool:
+            return self._snapshots.write(meta, pages, lambda: snapshot.life == self._life)
+
+        if not await trio.to_thread.run_sync(write, limiter=self._writers):
+            return
+        seconds = time.perf_counter() - started
+        self._metrics.snapshot_seconds.observe(seconds)
+        self._log.info("snapshot written", height=meta.height, pages=len(pages), seconds=round(seconds, 3))
+        if meta.cert is not None:
+            self._on_snapshot(meta.cert)
+
+
+def is_new_interval(before_ms: int, now_ms: int, seconds: int) -> bool:
+    """Whether a snapshot is due at a checkpoint at `now_ms` after one at `before_ms` (block times).
+
+    `seconds`: the interval; 0: at every checkpoint.
+    """
+    return seconds == 0 or now_ms // (1000 * seconds) != before_ms // (1000 * seconds)
 
 
 def apply_block(

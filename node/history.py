@@ -20,11 +20,11 @@ import msgpack
 
 from consensus.messages import CODEC, Attest
 from consensus.primitives.errors import StorageError
-from node.storage import check_damage, open_environment, storage_errors
+from node.storage import boot_id, check_damage, is_same_boot, open_environment, storage_errors
 
 _SETTING = "ledger.history_mib"
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _CHAIN = b"chain"
+_BASE = b"base"
 _REFUSED = b"refused "  # before the digests of envelopes that had no effect
 
 
@@ -46,7 +46,7 @@ class History:
         """Open; an index that may be damaged, or is another chain's, is discarded first."""
         self.path = path
         self._marker = path / "boot"
-        if self._marker.exists() and not _is_same_boot(self._marker):
+        if self._marker.exists() and not is_same_boot(self._marker):
             shutil.rmtree(path)
         try:
             self._open(map_bytes)
@@ -59,7 +59,7 @@ class History:
             shutil.rmtree(path, ignore_errors=True)
             self._open(map_bytes)
             self._claim(chain_id)
-        self._marker.write_text(_boot_id(), "ascii")
+        self._marker.write_text(boot_id(), "ascii")
 
     def write(self, blocks: Iterable[HistoryBlock], proofs: Iterable[tuple[int, tuple[Attest, ...]]]) -> None:
         """Add blocks and proofs in one transaction. Raises `StorageError`."""
@@ -77,11 +77,22 @@ class History:
                 data = msgpack.packb([CODEC.encode(attest) for attest in attests])
                 txn.put(_height_key(height), data, db=self._proofs)
 
+    def begin(self, height: int) -> None:
+        """The state at `height` was fetched from others: blocks up to there may be missing from now on."""
+        with storage_errors(self.path, _SETTING), self._env.begin(write=True) as txn:
+            txn.put(_BASE, _height_key(height), db=self._meta)
+
+    def base(self) -> int:
+        """Blocks up to here may be missing; 0: none is."""
+        with storage_errors(self.path, _SETTING), self._env.begin(db=self._meta) as txn:
+            return int.from_bytes(txn.get(_BASE, b""), "big")
+
     def height(self) -> int:
-        """Highest block in the index; 0 if there is none."""
+        """Highest block in the index, or that it begins after; 0 if there is none."""
+        base = self.base()
         with storage_errors(self.path, _SETTING), self._env.begin(db=self._headers) as txn:
             cursor = txn.cursor()
-            return int.from_bytes(cursor.key(), "big") if cursor.last() else 0
+            return max(base, int.from_bytes(cursor.key(), "big") if cursor.last() else 0)
 
     def block(self, height: int) -> tuple[bytes, bytes] | None:
         """(header, journal) of a block."""
@@ -136,16 +147,3 @@ class History:
 
 def _height_key(height: int) -> bytes:
     return height.to_bytes(8, "big")
-
-
-def _boot_id() -> str:
-    """Changes whenever the machine starts anew; where unknown, an unclean index never counts as whole."""
-    try:
-        return _BOOT_ID.read_text("ascii").strip()
-    except OSError:
-        return "unknown"
-
-
-def _is_same_boot(marker: Path) -> bool:
-    boot = _boot_id()
-    return boot != "unknown" and marker.read_text("ascii", "replace") == boot

@@ -3,7 +3,8 @@
 One LMDB environment; one transaction with fsync per turn of the loop holds everything that turn
 must make durable (`Turn`). Only when it has returned may a message of the turn be sent.
 
-    meta     chain, replica, format
+    meta     chain, replica, format; base: blocks up to here may be absent, since a state was fetched instead;
+             swap: the height of a fetched state that is to replace the directory of the old one
     votes    the replica's vote log: key -> checksum, value
     blocks   seq (8 bytes, big-endian) -> commit certificate
     batches  digest -> payload
@@ -26,6 +27,7 @@ from node.storage import check_damage, open_environment, storage_errors
 
 FORMAT = b"1"
 CHECKSUM_SIZE = 8
+_SWAP, _BASE = b"swap", b"base"
 _SETTING = "ledger.blocks_mib"
 
 
@@ -37,9 +39,11 @@ class Turn:
     blocks: list[CommitCert] = field(default_factory=list)
     batches: dict[bytes, bytes] = field(default_factory=dict)  # digest -> payload
     ordered: list[bytes] = field(default_factory=list)  # digests that committed blocks name
+    swap: int = 0  # the staged state at this height is the state from now on
+    base: int = 0  # and blocks up to here may be absent
 
     def __bool__(self) -> bool:
-        return bool(self.votes or self.blocks or self.batches)
+        return bool(self.votes or self.blocks or self.batches or self.swap)
 
     @property
     def size_bytes(self) -> int:
@@ -84,6 +88,10 @@ class Ledger:
                     txn.delete(name, db=self._pending)
             for name in turn.ordered:
                 txn.delete(name, db=self._pending)
+            if turn.swap:
+                txn.put(_SWAP, _seq_key(turn.swap), db=self._meta)
+            if turn.base:
+                txn.put(_BASE, _seq_key(turn.base), db=self._meta)
         faults.slow_disk()
 
     def votes(self) -> dict[bytes, bytes]:
@@ -97,6 +105,23 @@ class Ledger:
                 )
                 found[key] = value
         return found
+
+    def swap(self) -> int:
+        """Height of a fetched state whose directory is still to be put in place; 0: there is none."""
+        return self._number(_SWAP)
+
+    def finish_swap(self) -> None:
+        """Its directory is in place."""
+        with storage_errors(self.path, _SETTING), self._env.begin(db=self._meta, write=True) as txn:
+            txn.delete(_SWAP)
+
+    def base(self) -> int:
+        """Blocks up to here may be absent; 0: none is."""
+        return self._number(_BASE)
+
+    def _number(self, key: bytes) -> int:
+        with storage_errors(self.path, _SETTING), self._env.begin(db=self._meta) as txn:
+            return int.from_bytes(txn.get(key, b""), "big")
 
     def block(self, seq: int) -> CommitCert | None:
         """The committed block `seq`, if it is stored."""

@@ -75,6 +75,9 @@ class Rules:
     clock_tolerance_ms: int = setting(
         10_000, "How far a proposal's time may lie from a voter's clock, in milliseconds.", 100, 3_600_000
     )
+    snapshot_seconds: int = setting(
+        5, "The state goes to disk at the first checkpoint of each such interval; 0: at every one.", 0, 3600
+    )
 
 
 @dataclass(frozen=True)
@@ -158,8 +161,12 @@ class Network:
 
     @cached_property
     def frame_bytes_max(self) -> int:
-        """The longest message between validators: a new view, or a micro-batch."""
-        return max(new_view_bytes_max(self.replicas, self.rules.window), 2 << 20)
+        """The longest message between validators: a new view, a micro-batch, or the manifest of a state."""
+        # Imported here: clients read network files, too, and need no engine.
+        from engine.tables.manifest import manifest_bytes_max
+
+        state = manifest_bytes_max(self.genesis.capacity) + 64
+        return max(new_view_bytes_max(self.replicas, self.rules.window), 2 << 20, state)
 
     @cached_property
     def replicas(self) -> ReplicaSet:

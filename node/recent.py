@@ -5,12 +5,14 @@ from collections.abc import Callable
 
 import trio
 
+from consensus.primitives.errors import InputError
 from engine.machine import Machine
 from node.executor import ExecutedBlock
 from node.history import History
 from node.records import load_block
 from node.services import ProvenBlock
 from node.telemetry import Metrics
+from node.wire import Refused
 
 PROVEN_KEPT = 64  # blocks
 ENVELOPES_KEPT = 65_536  # the history has older ones by then
@@ -47,6 +49,11 @@ class RecentBlocks:
                 kept.popitem(last=False)
         self._count(executed)
 
+    def start_at(self, machine: Machine) -> None:
+        """The state was fetched from others: what this node did before is history."""
+        self.height, self.time_ms, self.journal_root = machine.height, machine.time_ms, machine.journal_root
+        self._metrics.height.set(self.height)
+
     def prove(self, block: ProvenBlock) -> None:
         """A block has its attestations: keep it for receipts, and tell who waits."""
         self._proven[block.height] = block
@@ -70,11 +77,18 @@ class RecentBlocks:
         return place
 
     async def load_block(self, height: int) -> ProvenBlock | None:
-        """An executed and proven block."""
+        """An executed and proven block. Raises `InputError` NOT_HELD if this node fetched a later state
+        instead of running it."""
         block = self._proven.get(height)
-        if block is not None:
-            return block
-        return await trio.to_thread.run_sync(load_block, self._history, height)
+        if block is None:
+            block = await trio.to_thread.run_sync(load_block, self._history, height)
+        base = self._history.base()
+        if block is None and height <= base:
+            raise InputError(
+                Refused.NOT_HELD,
+                f"this node holds blocks above {base}, since it fetched the state there: ask another node",
+            )
+        return block
 
     def _count(self, executed: ExecutedBlock) -> None:
         counts = executed.result.counts

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from consensus.durable import HEAL
 from consensus.effects import BatchReady, Executed
 from consensus.primitives.errors import ProtocolError, StorageError
 from engine.batch import decode_batch
@@ -28,13 +29,15 @@ class Recovered:
     """What a node starts from. `executed` may lie below `committed` where a payload is missing.
 
     `results` are those of the snapshot and of the newest blocks run again, so that the replica can
-    attest them anew.
+    attest them anew. `checkpoint_time_ms` is the block time of the last checkpoint. A node that is to be
+    healed has the state of genesis, for want of another.
     """
 
     machine: Machine
     committed: int
     executed: int
     results: tuple[Executed, ...]
+    checkpoint_time_ms: int = 0
 
 
 def recover(
@@ -46,8 +49,12 @@ def recover(
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Recovered:
     """Rebuild the state. `report(what, done, total)` tells of progress; called from this thread."""
-    machine = _restore(genesis, snapshots, history.height())
+    if HEAL in ledger.votes():
+        committed = ledger.committed_after(ledger.base())
+        return Recovered(Machine(genesis, index_seed=_index_seed()), committed, 0, ())
+    machine = _restore(genesis, snapshots, history, ledger.base())
     start = machine.height
+    checkpoint_time_ms = machine.time_ms
     committed = ledger.committed_after(start)
     results = deque(_snapshot_result(snapshots, machine), maxlen=rules.window)
     waiting: list[ExecutedBlock] = []
@@ -57,6 +64,8 @@ def recover(
         payloads = [None] * len(cert.block.batches)
         executed = apply_block(machine, cert.block, payloads, ledger, None, rules.checkpoint_interval)
         results.append(executed.event)
+        if executed.state is not None:
+            checkpoint_time_ms = machine.time_ms
         if cert.block.seq > history.height():
             waiting.append(executed)
         if len(waiting) >= HISTORY_BLOCKS:
@@ -64,7 +73,7 @@ def recover(
         if (cert.block.seq - start) % REPORT_BLOCKS == 0:
             report("replaying blocks", cert.block.seq - start, committed - start)
     _flush(history, waiting)
-    return Recovered(machine, committed, machine.height, tuple(results))
+    return Recovered(machine, committed, machine.height, tuple(results), checkpoint_time_ms)
 
 
 def ready_batches(ledger: Ledger, replica: int) -> list[BatchReady]:
@@ -81,11 +90,21 @@ def ready_batches(ledger: Ledger, replica: int) -> list[BatchReady]:
     return ready
 
 
-def _restore(genesis: Genesis, snapshots: Snapshots, history_height: int) -> Machine:
-    """The machine at the newest snapshot, or at genesis if the history must be rebuilt from there."""
+def _restore(genesis: Genesis, snapshots: Snapshots, history: History, base: int) -> Machine:
+    """The machine at the newest snapshot, or at genesis if the history must be rebuilt from there.
+
+    Where blocks up to `base` are absent, the history begins at the snapshot instead.
+    """
     meta = snapshots.meta()
-    if meta is None or history_height < meta.height:
+    if base > (meta.height if meta else 0):
+        raise StorageError(
+            f"{snapshots.path} lacks the state at height {base}, and blocks up to there are not held:"
+            " run `kontor heal` to have the state fetched again"
+        )
+    if meta is None or (history.height() < meta.height and not base):
         return Machine(genesis, index_seed=_index_seed())
+    if history.height() < meta.height:
+        history.begin(meta.height)
     try:
         machine = Machine.restore(genesis, snapshots.pages(), meta.state.root, index_seed=_index_seed())
     except ProtocolError as error:

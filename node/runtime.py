@@ -22,24 +22,35 @@ from consensus.effects import (
     Blame,
     Broadcast,
     CancelTimer,
+    CheckManifest,
     Diverged,
     Effect,
     Event,
     Execute,
+    ForgetBatches,
+    InstallState,
     Received,
     Send,
     SendBatches,
     SendBlocks,
+    SendChunks,
+    SendManifest,
     SetTimer,
+    SnapshotTaken,
+    Stable,
+    StageChunk,
     TimerFired,
 )
 from consensus.messages import (
     CODEC,
     Attest,
     BatchPayload,
+    Block,
+    Chunk,
     CommitCert,
     Epochs,
     FetchBatches,
+    Manifest,
     Message,
     NewView,
     PrePrepare,
@@ -55,13 +66,18 @@ from node.answers import Answers
 from node.config import Home
 from node.durable import durable_part
 from node.executor import ExecutedBlock, Executor
+from node.history import History
 from node.inbox import Inbox
 from node.ledger import Ledger, Turn
 from node.network import Network
 from node.payloads import PayloadIntake
 from node.pool import PayloadPool
 from node.recent import RecentBlocks
-from node.services import NodeStatus, ProvenBlock, VerdictCache
+from node.services import NodeStatus, ProvenBlock, TransferStatus, VerdictCache
+from node.snapshots import Snapshots
+from node.state_sync.fetching import StateFetcher
+from node.state_sync.serving import StateServer
+from node.state_sync.swap import swap_directories
 from node.telemetry import Log, Metrics
 from node.timers import Timers
 from node.transport import Transport
@@ -91,6 +107,10 @@ class Parts:
     transport: Transport
     answers: Answers
     inbox: Inbox
+    snapshots: Snapshots
+    history: History
+    server: StateServer
+    fetcher: StateFetcher
     proofs: ProofCollector
     verifier: RememberingVerifier
     threads: trio.CapacityLimiter
@@ -111,6 +131,7 @@ class Node:
         self._nursery: trio.Nursery
         self._disk_seconds = 0.0  # of a small transaction, smoothed
         self._view = 0
+        self._syncs = False  # a state transfer was under way at the last turn
         self._halted = ""
 
     # What the front uses
@@ -135,6 +156,7 @@ class Node:
         """Disseminate an own micro-batch and have it ordered. Raises `InputError`."""
         if self._halted:
             raise InputError(Refused.HALTED, f"this node no longer votes ({self._halted}): use another node")
+        self._refuse_while_syncing()
         name = batch_digest(payload)
         pool = self._parts.pool
         if pool.is_known(name):
@@ -153,6 +175,7 @@ class Node:
 
     async def query(self, read: Callable[[Machine], T]) -> T:
         """Run `read` in a worker thread between two blocks."""
+        self._refuse_while_syncing()
         with self._logging_failures():
             return await self._parts.executor.query(read)
 
@@ -165,6 +188,18 @@ class Node:
         """An executed and proven block, or None."""
         with self._logging_failures():
             return await self._parts.recent.load_block(height)
+
+    def _refuse_while_syncing(self) -> None:
+        """A state of long ago is worse than no answer."""
+        if self._replica is not None and self._replica.transfer is not None:
+            raise InputError(Refused.SYNCING, "this node is fetching its state from others: use another node")
+
+    def transfer(self) -> TransferStatus | None:
+        """How far the fetching of a state is, if one is under way."""
+        progress = self._replica.transfer
+        if progress is None:
+            return None
+        return self._parts.fetcher.status(progress.seq, progress.chunks, progress.staged)
 
     def status(self) -> NodeStatus:
         """Where this node stands now."""
@@ -185,6 +220,7 @@ class Node:
             fills=recent.fills,
             rejected=recent.rejected,
             view_changes=self._replica.view,
+            transfer=self.transfer(),
         )
 
     # What links and the executor call
@@ -196,6 +232,8 @@ class Node:
         for message in messages:
             if isinstance(message, BatchPayload):
                 await self._parts.intake.put(peer, message.payload)
+            elif isinstance(message, Manifest | Chunk) and not self._replica.expects(peer, message):
+                self._parts.metrics.transfer_dropped.inc()
             else:
                 await self._inbox.put_received(Received(peer, message))
 
@@ -230,9 +268,13 @@ class Node:
     async def run(self, ready: list[BatchReady]) -> None:
         """Take part in the protocol until cancelled; `ready` are the stored payloads it must know of."""
         async with trio.open_nursery() as self._nursery:
-            self._nursery.start_soon(self._run_executor)
+            self._nursery.start_soon(self._run_guarded, self._parts.executor.run)
+            self._nursery.start_soon(self._run_guarded, self._parts.fetcher.run)
+            self._nursery.start_soon(self._parts.server.run)
             self._nursery.start_soon(self._parts.intake.run)
             await self._carry_out(self._replica.start(self._now_us()))
+            if self._replica.diverged and not self._halted:
+                self.halt("its state differs from that of f+1 validators: run `kontor heal` on its home")
             for event in ready:
                 self._inbox.put(event)
             while True:
@@ -249,7 +291,7 @@ class Node:
         try:
             await self._carry_out(self._step(events))
         except (StorageError, InvariantViolation, OSError) as error:
-            self._halt(str(error))
+            self.halt(str(error))
 
     def _step(self, events: list[Event]) -> list[Effect]:
         started = time.perf_counter()
@@ -264,6 +306,8 @@ class Node:
         metrics.step_seconds.observe(time.perf_counter() - started)
         if self._replica.view != self._view:
             self._note_view()
+        if self._replica.transfer is not None or self._syncs:
+            self._note_transfer()
         return effects
 
     async def _carry_out(self, effects: list[Effect]) -> None:
@@ -272,11 +316,15 @@ class Node:
         Blocks start to run meanwhile: what comes of them is held back until they are durable.
         """
         turn = durable_part(effects, self._parts.pool)
+        if turn.swap:
+            await self._submit_stored(turn.swap)
         blocks = [effect.block for effect in effects if isinstance(effect, Execute)]
         for block in blocks:
             self._parts.executor.submit(block)
         if turn:
             await self._commit(turn)
+        if turn.swap:
+            await self._swap(turn.swap)
         if blocks:
             self._parts.executor.set_durable(blocks[-1].seq)
         for effect in effects:
@@ -312,6 +360,14 @@ class Node:
                 self._start_answer(lambda: self._parts.answers.send_batches(to, digests))
             case SendBlocks(to, first, last):
                 self._start_answer(lambda: self._parts.answers.send_blocks(to, first, last))
+            case SendManifest() | SendChunks():
+                self._parts.server.request(effect)
+            case CheckManifest() | StageChunk() | InstallState():
+                self._parts.fetcher.add(effect)
+            case ForgetBatches(digests):
+                self._parts.pool.done(digests)
+            case Stable(seq):
+                self._parts.executor.on_stable(seq, self._replica.certificate)
             case Blame():
                 self._blame(effect)
             case Diverged():
@@ -324,7 +380,7 @@ class Node:
             try:
                 await answer()
             except (LedgerError, OSError) as error:
-                self._halt(str(error))
+                self.halt(str(error))
 
         self._nursery.start_soon(guarded)
 
@@ -335,15 +391,59 @@ class Node:
     def _broadcast(self, message: Message) -> None:
         self._parts.transport.broadcast(frame(CODEC.encode(message)))
 
+    # State transfer
+
+    def on_snapshot(self, cert: CheckpointCert) -> None:
+        """A snapshot is on disk, and can be proven to others."""
+        self._inbox.put(SnapshotTaken(cert))
+
+    async def _submit_stored(self, height: int) -> None:
+        """Blocks above the fetched state that were committed here before it came run again."""
+        ledger = self._parts.ledger
+
+        def read() -> list[Block]:
+            return [cert.block for cert in ledger.blocks(height + 1, ledger.committed_after(height))]
+
+        for block in await trio.to_thread.run_sync(read):
+            self._parts.executor.submit(block)
+
+    async def _swap(self, height: int) -> None:
+        """The turn that said so is durable: put the fetched state in place, and go on from it."""
+        parts = self._parts
+        machine = parts.fetcher.take_machine()
+
+        def swap() -> None:
+            parts.server.unpin()
+            parts.snapshots.take_over(lambda: swap_directories(parts.home.data))
+            parts.history.begin(max(height, parts.history.base()))
+            parts.ledger.finish_swap()
+
+        await trio.to_thread.run_sync(swap, limiter=parts.server.thread)
+        parts.recent.start_at(machine)
+        parts.proofs.start_above(height)
+        await parts.executor.go_on(machine)
+        parts.log.info("state installed", height=height)
+
+    def _note_transfer(self) -> None:
+        """Show how far a transfer is."""
+        status, metrics = self.transfer(), self._parts.metrics
+        if (status is not None) != self._syncs:
+            self._syncs = status is not None
+            metrics.transfer_active.set(self._syncs)
+            self._parts.log.info("state transfer begins" if self._syncs else "state transfer is over")
+        if status is not None:
+            metrics.transfer_chunks.set(status.chunks)
+            metrics.transfer_staged.set(status.staged)
+
     # Trouble
 
-    async def _run_executor(self) -> None:
+    async def _run_guarded(self, run: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self._parts.executor.run()
+            await run()
         except* (LedgerError, OSError) as group:
-            self._halt("; ".join(str(error) for error in group.exceptions))
+            self.halt("; ".join(str(error) for error in group.exceptions))
 
-    def _halt(self, reason: str) -> None:
+    def halt(self, reason: str) -> None:
         """Vote no more. Queries go on, so that an operator can look."""
         self._halted = reason
         self._parts.metrics.halted.set(1)
@@ -353,7 +453,7 @@ class Node:
         """f+1 others computed another result: keep the evidence, and stop before we spread ours."""
         path = self._parts.home.data / f"diverged-{effect.seq}.json"
         evidence = {"seq": effect.seq, "ours": effect.ours.hex(), "theirs": effect.theirs.hex()}
-        self._halt(f"block {effect.seq} gave another result than f+1 validators attest; see {path}")
+        self.halt(f"block {effect.seq} gave another result than f+1 validators attest; see {path}")
         with self._keeping(path):
             path.write_text(json.dumps(evidence, indent=2) + "\n", "utf-8")
 

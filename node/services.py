@@ -33,6 +33,18 @@ class ProvenBlock:
 
 
 @dataclass(frozen=True)
+class TransferStatus:
+    """A state on its way to this node. `height` is 0 until there is a target, `chunks` until its manifest
+    is here; `staged` of them are checked and on disk."""
+
+    height: int
+    chunks: int
+    staged: int
+    bytes: int  # that arrived
+    bytes_per_second: int
+
+
+@dataclass(frozen=True)
 class NodeStatus:
     """Where this node stands."""
 
@@ -51,6 +63,7 @@ class NodeStatus:
     fills: int
     rejected: int
     view_changes: int
+    transfer: TransferStatus | None = None
 
 
 class VerdictCache:

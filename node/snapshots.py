@@ -8,13 +8,25 @@ environment because LMDB has one writer at a time, and votes must not wait behin
     pages  table (2 bytes), page (4 bytes), big-endian -> bytes
 """
 
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import lmdb
+
 from consensus.primitives.codec import Codec
-from consensus.primitives.errors import ProtocolError
-from consensus.proofs import StateSummary
+from consensus.primitives.errors import ProtocolError, StorageError
+from consensus.proofs import CheckpointCert, StateSummary, Vote
+from engine.tables.manifest import (
+    CHUNK_PAGES,
+    Manifest,
+    Page,
+    Shape,
+    build_manifest,
+    check_manifest,
+    encode_chunk,
+)
 from node.storage import check_damage, open_environment, storage_errors
 
 _SETTING = "ledger.state_mib"
@@ -24,56 +36,174 @@ _PAGE_KEY_SIZE = 6
 
 @dataclass(frozen=True)
 class SnapshotMeta:
-    """Which state the pages hold."""
+    """Which state the pages hold. `votes` make a certificate of it, where one was seen."""
 
     height: int
     block_digest: bytes
     journal_root: bytes
     state: StateSummary
+    votes: tuple[Vote, ...] = ()
+
+    @property
+    def cert(self) -> CheckpointCert | None:
+        """What proves the state to others."""
+        if not self.votes:
+            return None
+        return CheckpointCert(self.height, self.block_digest, self.journal_root, self.state, self.votes)
 
 
 _META_CODEC = Codec(SnapshotMeta)
 
 
 class Snapshots:
-    """Durable pages of one checkpoint. Methods may be called from any thread, one writer at a time."""
+    """Durable pages of one checkpoint. Methods may be called from any thread, one writer at a time.
 
-    def __init__(self, path: Path, map_bytes: int) -> None:
+    `sync=False`: a killed process loses nothing, a crash of the machine may lose all; see `sync`.
+    """
+
+    def __init__(self, path: Path, map_bytes: int, sync: bool = True) -> None:
         self.path = path
-        self._env = open_environment(path, map_bytes, 2, _SETTING)
-        with storage_errors(path, _SETTING):
+        self._map_bytes = map_bytes
+        self._sync = sync
+        self._lock = threading.Lock()  # held while the environment is replaced or written
+        self._open()
+
+    def _open(self) -> None:
+        self._env = open_environment(self.path, self._map_bytes, 2, _SETTING, sync=self._sync)
+        with storage_errors(self.path, _SETTING):
             self._meta = self._env.open_db(b"meta")
             self._pages = self._env.open_db(b"pages")
 
     def meta(self) -> SnapshotMeta | None:
         """What is stored, or None before the first checkpoint."""
         with storage_errors(self.path, _SETTING), self._env.begin(db=self._meta) as txn:
-            data = txn.get(_META)
-        if data is None:
-            return None
-        try:
-            return _META_CODEC.decode(data)
-        except ProtocolError:
-            check_damage(False, self.path, "the checkpoint's description does not decode")
-            raise
+            return _read_meta(self.path, txn, self._meta)
 
-    def pages(self) -> Iterator[tuple[int, int, bytes]]:
+    def pages(self) -> Iterator[Page]:
         """(table, page, bytes) of every page, in key order."""
         with storage_errors(self.path, _SETTING), self._env.begin(db=self._pages) as txn:
             for key, data in txn.cursor():
                 check_damage(len(key) == _PAGE_KEY_SIZE, self.path, "a page has a malformed name")
                 yield int.from_bytes(key[:2], "big"), int.from_bytes(key[2:], "big"), data
 
-    def write(self, meta: SnapshotMeta, pages: Iterable[tuple[int, int, bytes]]) -> None:
-        """Replace changed pages and the description, durably and at once. Raises `StorageError`."""
-        with storage_errors(self.path, _SETTING), self._env.begin(write=True) as txn:
-            for table, page, data in sorted(pages, key=lambda item: item[:2]):
-                txn.put(_page_key(table, page), data, db=self._pages)
-            txn.put(_META, _META_CODEC.encode(meta), db=self._meta)
+    def write(
+        self, meta: SnapshotMeta, pages: Iterable[Page], is_wanted: Callable[[], bool] = lambda: True
+    ) -> bool:
+        """Replace changed pages and the description, durably and at once. Raises `StorageError`.
+
+        False: `is_wanted` said no, once nobody else was writing.
+        """
+        with self._lock:
+            if not is_wanted():
+                return False
+            with storage_errors(self.path, _SETTING), self._env.begin(write=True) as txn:
+                for table, page, data in sorted(pages, key=lambda item: item[:2]):
+                    txn.put(_page_key(table, page), data, db=self._pages)
+                txn.put(_META, _META_CODEC.encode(meta), db=self._meta)
+            return True
+
+    def replace_ranges(self, ranges: Sequence[tuple[int, int, int, Sequence[Page]]]) -> None:
+        """For each (table, first page, count, pages): these are all the pages there from now on. What was
+        a whole state before is none until `write` says so."""
+        with self._lock, storage_errors(self.path, _SETTING), self._env.begin(write=True) as txn:
+            txn.delete(_META, db=self._meta)
+            for table, first, count, pages in ranges:
+                for page in range(first, first + count):
+                    txn.delete(_page_key(table, page), db=self._pages)
+                for number, page, data in pages:
+                    txn.put(_page_key(number, page), data, db=self._pages)
+
+    def sync(self) -> None:
+        """Make everything written durable."""
+        with storage_errors(self.path, _SETTING):
+            self._env.sync(True)
+
+    def pin(self, height: int) -> "PinnedSnapshot | None":
+        """The state at `height` as it is now, whatever is written later; None if it is not the newest, or
+        if nothing proves it."""
+        with storage_errors(self.path, _SETTING):
+            txn = self._env.begin(buffers=True)
+            meta = _read_meta(self.path, txn, self._meta)
+        if meta is None or meta.height != height or not meta.votes:
+            txn.abort()
+            return None
+        return PinnedSnapshot(self.path, txn, self._pages, meta)
+
+    def take_over(self, swap: Callable[[], None]) -> None:
+        """Have the directory replaced by `swap` while nothing in it is open. Nothing may be pinned."""
+        with self._lock:
+            self._env.close()
+            try:
+                swap()
+            finally:
+                self._open()
 
     def close(self) -> None:
         """Close the environment; nothing may be called afterwards."""
         self._env.close()
+
+
+class PinnedSnapshot:
+    """One state under a read transaction. One thread at a time."""
+
+    def __init__(self, path: Path, txn: lmdb.Transaction, pages: lmdb._Database, meta: SnapshotMeta) -> None:
+        self.meta = meta
+        self._path = path
+        self._txn = txn
+        self._pages = pages
+        self._manifest: Manifest | None = None
+
+    def manifest(self, shapes: Sequence[Shape]) -> bytes:
+        """Its manifest, checked against the state's root. Raises `StorageError` if the pages changed on
+        disk by themselves."""
+        return self._load(shapes).encode()
+
+    def chunk(self, shapes: Sequence[Shape], index: int) -> bytes:
+        """One chunk as it travels; empty if there is no such chunk."""
+        places = self._load(shapes).places
+        if not 0 <= index < len(places):
+            return b""
+        place = places[index]
+        first = place.chunk * CHUNK_PAGES
+        with storage_errors(self._path, _SETTING):
+            found = {
+                page: self._txn.get(_page_key(place.table, first + page), db=self._pages)
+                for page in range(CHUNK_PAGES)
+            }
+        return encode_chunk({page: bytes(data) for page, data in found.items() if data is not None})
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._txn.abort()
+
+    def _load(self, shapes: Sequence[Shape]) -> Manifest:
+        if self._manifest is None:
+            state = self.meta.state
+            try:
+                built = build_manifest(shapes, self._all_pages())
+                self._manifest = check_manifest(built.encode(), shapes, state.root, state.parts)
+            except ProtocolError as error:
+                raise StorageError(
+                    f"{self._path} is damaged ({error}): stop the node and run `kontor heal`"
+                ) from error
+        return self._manifest
+
+    def _all_pages(self) -> Iterator[Page]:
+        with storage_errors(self._path, _SETTING):
+            for key, data in self._txn.cursor(db=self._pages):
+                check_damage(len(key) == _PAGE_KEY_SIZE, self._path, "a page has a malformed name")
+                yield int.from_bytes(key[:2], "big"), int.from_bytes(key[2:], "big"), bytes(data)
+
+
+def _read_meta(path: Path, txn: lmdb.Transaction, database: lmdb._Database) -> SnapshotMeta | None:
+    data = txn.get(_META, db=database)
+    if data is None:
+        return None
+    try:
+        return _META_CODEC.decode(bytes(data))
+    except ProtocolError:
+        check_damage(False, path, "the checkpoint's description does not decode")
+        raise
 
 
 def _page_key(table: int, page: int) -> bytes:

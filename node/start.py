@@ -15,6 +15,7 @@ from consensus.primitives.crypto import Ed25519Verifier
 from consensus.primitives.errors import ConfigError, LedgerError
 from consensus.replica import Replica, ReplicaConfig
 from consensus.signing import RecordingSigner, VoteRecord
+from engine.tables.manifest import table_shapes
 from node import faults
 from node.answers import Answers
 from node.config import Config, Home, load_config
@@ -33,6 +34,10 @@ from node.runtime import Node, Parts
 from node.services import VerdictCache
 from node.setup import check_node_identity
 from node.snapshots import Snapshots
+from node.state_sync.fetching import StateFetcher
+from node.state_sync.serving import StateServer
+from node.state_sync.staging import Staging
+from node.state_sync.swap import STAGING, STATE, finish_swap
 from node.storage import HomeLock
 from node.telemetry import Log, Metrics, serve_metrics
 from node.tls import ingress_context
@@ -98,7 +103,8 @@ def open_stores(home: Home, config: Config, network: Network) -> Iterator[Stores
     sizes = config.ledger
     ledger = Ledger(home.data / "ledger", network.chain_id, config.node.id, sizes.blocks_mib * MIB)
     try:
-        snapshots = Snapshots(home.data / "state", sizes.state_mib * MIB)
+        finish_swap(home.data, ledger)
+        snapshots = Snapshots(home.data / STATE, sizes.state_mib * MIB)
         try:
             history = History(home.data / "history", network.chain_id, sizes.history_mib * MIB)
             try:
@@ -154,6 +160,7 @@ def build_node(
     inbox = Inbox(peers)
     # The parts below report to the node, and the node needs them: `late` ties the knot.
     late: list[Node] = []
+    newest = stores.snapshots.meta()
     replica = Replica(
         replica_id,
         replicas,
@@ -164,17 +171,21 @@ def build_node(
         recovered.committed,
         recovered.executed,
         recovered.results,
+        stores.ledger.base() + 1,
+        newest.cert if newest else None,
     )
     executor = Executor(
         recovered.machine,
         network.rules.checkpoint_interval,
-        config.ledger.snapshot_seconds,
+        network.rules.snapshot_seconds,
         stores.ledger,
         stores.snapshots,
         stores.history,
         pool,
         verdicts,
         lambda executed: late[0].on_executed(executed),
+        lambda cert: late[0].on_snapshot(cert),
+        recovered.checkpoint_time_ms,
         metrics,
         log,
     )
@@ -200,6 +211,8 @@ def build_node(
         inbox.put,
         lambda peer, kind: late[0].on_peer_fault(peer, kind),
     )
+    shapes = table_shapes(network.genesis.capacity)
+    staging = Staging(home.data / STAGING, config.ledger.state_mib * MIB, shapes)
     parts = Parts(
         home=home,
         network=network,
@@ -213,6 +226,18 @@ def build_node(
         transport=transport,
         answers=Answers(stores.ledger, pool, transport),
         inbox=inbox,
+        snapshots=stores.snapshots,
+        history=stores.history,
+        server=StateServer(
+            stores.snapshots,
+            shapes,
+            transport,
+            config.peers.state_mib_per_second * MIB,
+            lambda reason: late[0].halt(reason),
+            metrics,
+            log,
+        ),
+        fetcher=StateFetcher(network.genesis, staging, inbox.put, executor.pause, metrics, log),
         proofs=proofs,
         verifier=verifier,
         threads=threads,
@@ -236,6 +261,8 @@ def replica_config(config: Config, network: Network) -> ReplicaConfig:
         in_flight_max=own.in_flight_max,
         request_timeout_us=own.request_timeout_ms * 1000,
         view_timeout_us=own.view_timeout_ms * 1000,
+        transfer_gap=own.transfer_gap,
+        transfer_timeout_us=own.transfer_timeout_ms * 1000,
     )
 
 

@@ -13,6 +13,7 @@ import lmdb
 from consensus.primitives.errors import StorageError
 
 ROOM_BYTES_MIN = 1 << 20  # a disk with less is full
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 READERS_MAX = 256  # LMDB's table of concurrent readers; one slot per worker thread suffices
 
 
@@ -103,6 +104,20 @@ def _has_no_room(path: Path) -> bool:
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     is_limited = limit != resource.RLIM_INFINITY and largest + ROOM_BYTES_MIN > limit
     return is_limited or found.f_bavail * found.f_frsize < ROOM_BYTES_MIN
+
+
+def boot_id() -> str:
+    """Changes whenever the machine starts anew; where unknown, what was not closed never counts as whole."""
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return "unknown"
+
+
+def is_same_boot(marker: Path) -> bool:
+    """Whether the machine has been up since `marker` was written with `boot_id`."""
+    boot = boot_id()
+    return boot != "unknown" and marker.read_text("ascii", "replace") == boot
 
 
 RESTORE = "do not delete it, since votes may be lost; restore a backup, or rejoin as a new validator"

@@ -105,6 +105,17 @@ class Metrics:
         self.commit_seconds = self._histogram("ledger_commit_seconds", "Durable transactions of the loop.")
         self.execute_seconds = self._histogram("execute_seconds", "Execution of a block.")
         self.step_seconds = self._histogram("step_seconds", "Protocol steps of one turn.")
+        self.transfer_bytes = self._counter("transfer_received_bytes", "Bytes of states that were fetched.")
+        self.transfer_served_bytes = self._counter(
+            "transfer_served_bytes", "Bytes of states that were served."
+        )
+        self.transfer_dropped = self._counter(
+            "transfer_dropped", "Parts of a state, or requests for them, that nobody waited for."
+        )
+        self.transfer_chunks = self._gauge("transfer_chunks", "Chunks of the state that is being fetched.")
+        self.transfer_staged = self._gauge("transfer_staged_chunks", "Those of them that are here.")
+        self.transfer_active = self._gauge("transfer_active", "1 while a state is being fetched.")
+        self.transfer_seconds = self._histogram("transfer_seconds", "Fetching a state, until it can run.")
         self.snapshot_seconds = self._histogram("snapshot_seconds", "Writing a snapshot.")
 
     def render(self) -> bytes:

@@ -3,7 +3,8 @@
 The validator with the lower id dials. Both then say hello (chain, id, protocol version), and frames
 flow both ways. Sending never waits: frames queue per peer, and everything queued leaves in one write,
 since a write costs far more than a message. A queue that overflows closes its link: the protocol
-tolerates loss, and a peer that is too slow must not hold our memory. Whatever is wrong on a link
+tolerates loss, and a peer that is too slow must not hold our memory. Parts of a state have a short queue
+of their own, and go when nothing else waits. Whatever is wrong on a link
 closes that link, is counted, and touches no other.
 """
 
@@ -27,6 +28,7 @@ from node.wire import FrameReader, frame
 PROTOCOL_VERSION = 1
 HELLO_BYTES_MAX = 256
 WRITE_BYTES = 256 << 10  # frames are joined up to this size for one write
+BULK_BYTES_MAX = 2 << 20  # parts of a state waiting for one peer; then whoever sends more waits
 AWAY_BYTES_MAX = 1 << 20  # newest frames kept for a peer that is not connected
 HANDSHAKES_MAX = 64  # accepted connections that have not said hello yet
 READ_BYTES = 64 << 10
@@ -87,6 +89,14 @@ class Transport:
         elif outbox.size > self._queue_bytes:
             self._fault("queue_full", peer, "the peer reads too slowly")
             self._links[peer].close()
+
+    async def send_bulk(self, peer: int, framed: bytes) -> bool:
+        """Send one frame once nothing more urgent waits for a peer; waits for room. False: it is away."""
+        outbox = self._outboxes.get(peer)
+        if outbox is None or not await outbox.wait_for_room() or peer not in self._links:
+            return False
+        outbox.put_bulk(framed)
+        return True
 
     def broadcast(self, framed: bytes) -> None:
         """Queue one frame for every peer."""
@@ -192,6 +202,7 @@ class Transport:
             previous.close()
         link = _Link(tls, self._outboxes[peer], self._network.frame_bytes_max)
         self._links[peer] = link
+        self._outboxes[peer].open_bulk()
         self._metrics.peers.set(len(self._links))
         self._log.info("peer connected", peer=peer)
         self._on_connect(peer)
@@ -204,6 +215,7 @@ class Transport:
         finally:
             if self._links.get(peer) is link:
                 del self._links[peer]
+                self._outboxes[peer].close_bulk()
             self._metrics.peers.set(len(self._links))
             await trio.aclose_forcefully(tls)
             self._log.info("peer disconnected", peer=peer)
@@ -214,12 +226,16 @@ class Transport:
 
 
 class _Outbox:
-    """Frames waiting for one peer; survives reconnects."""
+    """Frames waiting for one peer; survives reconnects. Parts of a state do not."""
 
     def __init__(self) -> None:
         self.size = 0
         self._frames: deque[bytes] = deque()
         self._filled = trio.Event()
+        self._bulk: deque[bytes] = deque()
+        self._bulk_size = 0
+        self._is_open = False
+        self._room = trio.Event()
 
     def put(self, framed: bytes) -> None:
         self._frames.append(framed)
@@ -234,9 +250,37 @@ class _Outbox:
             dropped += 1
         return dropped
 
+    def put_bulk(self, framed: bytes) -> None:
+        self._bulk.append(framed)
+        self._bulk_size += len(framed)
+        self._filled.set()
+
+    async def wait_for_room(self) -> bool:
+        """Wait until a part of a state may be queued. False: the peer is away."""
+        while self._is_open and self._bulk_size >= BULK_BYTES_MAX:
+            self._room = trio.Event()
+            await self._room.wait()
+        return self._is_open
+
+    def open_bulk(self) -> None:
+        """The link is up. What an older one still had to send is of no use any more."""
+        self.close_bulk()
+        self._is_open = True
+
+    def close_bulk(self) -> None:
+        """The link is down: whoever waits for room learns of it."""
+        self._bulk.clear()
+        self._bulk_size, self._is_open = 0, False
+        self._room.set()
+
     async def take(self) -> tuple[bytes, int]:
         """Wait for frames; return some of them joined, and their number."""
         while not self._frames:
+            if self._bulk:
+                framed = self._bulk.popleft()
+                self._bulk_size -= len(framed)
+                self._room.set()
+                return framed, 1
             self._filled = trio.Event()
             await self._filled.wait()
         chunk = [self._frames.popleft()]

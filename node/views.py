@@ -12,7 +12,7 @@ from consensus.primitives.codec import Codec
 from engine.layout import NONE
 from engine.machine import Machine
 from engine.state import unpack_name
-from node.services import NodeStatus
+from node.services import NodeStatus, TransferStatus
 
 ORDERS_SHOWN_MAX = 10_000
 
@@ -36,6 +36,7 @@ class StatusView:
     fills: int
     rejected: int
     view_changes: int
+    transfer: TransferStatus | None
 
 
 @dataclass(frozen=True)

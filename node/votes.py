@@ -76,8 +76,9 @@ class ProofCollector:
         self._executed = 0
 
     def start_above(self, height: int) -> None:
-        """Blocks up to `height` were executed before this process started."""
+        """Blocks up to `height` were executed before this process started, or by others."""
         self._executed = height
+        self._waiting = {seq: waiting for seq, waiting in self._waiting.items() if seq > height}
 
     def on_executed(self, block: Block, result: BlockResult, state: StateSummary | None) -> None:
         """We executed a block; `state` is None unless it is a checkpoint."""

@@ -74,6 +74,8 @@ class Refused(StrEnum):
     # the node
     NOT_FOUND = "NOT_FOUND"
     NOT_PROVEN = "NOT_PROVEN"  # executed here, but f+1 attestations are not held yet
+    NOT_HELD = "NOT_HELD"  # executed before this node's history begins
+    SYNCING = "SYNCING"  # the node is fetching its state from others
     HALTED = "HALTED"
     OVERLOADED = "OVERLOADED"  # the protocol pushes back; admission waits, so clients see QUEUE_FULL
 

@@ -58,6 +58,13 @@ def table_shapes(capacity: Capacity) -> tuple[Shape, ...]:
     )
 
 
+def manifest_bytes_max(capacity: Capacity) -> int:
+    """The longest manifest of a state with these limits."""
+    shapes = table_shapes(capacity)
+    chunks = sum(shape.chunks_max for shape in shapes)
+    return _HEAD_SIZE + len(shapes) * _TABLE_HEAD_SIZE + chunks * DIGEST_SIZE
+
+
 class TableParts(NamedTuple):
     """One table in a manifest."""
 

@@ -36,11 +36,10 @@ def free_ports(count: int) -> list[int]:
 
 
 def quick(config: Config) -> Config:
-    """Settings for tests: reconnect at once, a snapshot at every checkpoint, no metrics port."""
+    """Settings for tests: reconnect at once, no metrics port."""
     return replace(
         config,
         peers=replace(config.peers, reconnect_ms_min=5, reconnect_ms_max=100),
-        ledger=replace(config.ledger, snapshot_seconds=0),
         telemetry=replace(config.telemetry, metrics_listen="", log_level="debug"),
     )
 
@@ -154,8 +153,10 @@ class LocalCluster:
 async def local_cluster(
     root: Path, n: int = 4, rules: Rules | None = None, adjust: Callable[[Config], Config] = quick
 ) -> AsyncIterator[LocalCluster]:
-    """A started network of n nodes under `root`; everything stops at the end, or after `SECONDS_MAX`."""
+    """A started network of n nodes under `root`, with a snapshot at every checkpoint unless `rules` say
+    otherwise; everything stops at the end, or after `SECONDS_MAX`."""
     ports = free_ports(2 * n)
+    rules = rules or Rules(snapshot_seconds=0)
     homes = create_network(
         root / "net", n, rules=rules, adjust=adjust, ports=list(zip(ports[:n], ports[n:], strict=True))
     )

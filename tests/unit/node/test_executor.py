@@ -16,7 +16,7 @@ pytestmark = pytest.mark.trio
 async def test_a_block_waits_for_one_query_however_many_are_asked(monkeypatch):
     unused: Any = None
     machine: Any = SimpleNamespace(height=0)
-    executor = Executor(machine, 100, 60.0, *[unused] * 8)
+    executor = Executor(machine, 100, 60, *[unused] * 10)
     order: list[str] = []
     started, go_on = trio.Event(), trio.lowlevel.current_trio_token()
     monkeypatch.setattr(executor, "_apply", lambda block, payloads: order.append("block"))
