@@ -36,7 +36,7 @@ class StatusView:
     fills: int
     rejected: int
     view_changes: int
-    transfer: TransferStatus | None
+    transfer: TransferStatus | None = None
 
 
 @dataclass(frozen=True)

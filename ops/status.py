@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from node.network import Network
+    from node.services import TransferStatus
     from node.views import StatusView
     from ops.cli import Subparsers
 
@@ -66,6 +67,8 @@ def show_status(args: argparse.Namespace) -> int:
                 print(f"node {node}: {answer}", file=sys.stderr)
             elif answer.halted:
                 print(f"node {node} has halted: {answer.halted}", file=sys.stderr)
+            elif answer.transfer is not None:
+                print(f"node {node} is fetching its state: {describe_transfer(answer.transfer)}")
     return 0 if all(not isinstance(item, str) and not item.halted for item in answers.values()) else 1
 
 
@@ -130,9 +133,29 @@ def status_table(name: str, answers: "dict[int, StatusView | str]") -> "Table":
             *(f"{count:,}" for count in counts),
             answer.journal_root.hex()[:8] or "–",
             f"{answer.state_root.hex()[:8]} @ {answer.state_root_height:,}" if answer.state_root else "–",
-            "[red]halted[/red]" if answer.halted else "[green]yes[/green]",
+            _votes(answer),
         )
     return table
+
+
+def describe_transfer(transfer: "TransferStatus") -> str:
+    """How far the fetching of a state is, and how long it may still take."""
+    if transfer.height == 0:
+        return "no other node has offered it one yet"
+    if transfer.chunks == 0:
+        return f"height {transfer.height:,}, what it consists of is not known yet"
+    done = f"height {transfer.height:,}, {transfer.staged:,} of {transfer.chunks:,} chunks"
+    rate = transfer.bytes_per_second
+    if not rate or not transfer.staged:
+        return done
+    left_s = (transfer.chunks - transfer.staged) * transfer.bytes / transfer.staged / rate
+    return f"{done}, {transfer.bytes / 1e6:,.0f} MB at {rate / 1e6:,.1f} MB/s, about {left_s:,.0f} s left"
+
+
+def _votes(answer: "StatusView") -> str:
+    if answer.halted:
+        return "[red]halted[/red]"
+    return "[yellow]syncs[/yellow]" if answer.transfer else "[green]yes[/green]"
 
 
 def _network_file(args: argparse.Namespace) -> Path:

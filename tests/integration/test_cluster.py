@@ -17,7 +17,7 @@ from node.start import run_node
 from tests.helpers.local_cluster import LocalCluster, local_cluster, quick
 
 pytestmark = pytest.mark.trio
-OFTEN = Rules(window=16, checkpoint_interval=4)
+OFTEN = Rules(window=16, checkpoint_interval=4, snapshot_seconds=0)
 
 
 def _crossing(start: int, count: int) -> list[tuple[int, ...]]:

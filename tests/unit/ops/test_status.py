@@ -2,8 +2,9 @@
 
 from rich.console import Console
 
+from node.services import TransferStatus
 from node.views import StatusView
-from ops.status import WIDE, status_table
+from ops.status import WIDE, describe_transfer, status_table
 
 
 def view(replica: int, **changes) -> StatusView:
@@ -50,3 +51,14 @@ def test_figures_too_wide_for_80_columns_are_still_whole():
 def test_roots_not_known_yet_are_a_dash_and_a_halt_is_shown():
     words = render({0: view(0, state_root=b"", state_root_height=0, journal_root=b"", halted="disk")})[2]
     assert words.split()[-3:] == ["–", "–", "halted"]
+
+
+def test_a_node_that_fetches_its_state_says_how_far_it_is():
+    transfer = TransferStatus(4096, 600, 200, 100_000_000, 50_000_000)
+    lines = render({0: view(0, transfer=transfer)})
+    assert lines[2].split()[-1] == "syncs" and max(map(len, lines)) <= 80
+    text = describe_transfer(transfer)
+    assert text == "height 4,096, 200 of 600 chunks, 100 MB at 50.0 MB/s, about 4 s left"
+    assert "not known" in describe_transfer(TransferStatus(4096, 0, 0, 0, 0))
+    assert "offered" in describe_transfer(TransferStatus(0, 0, 0, 0, 0))
+    assert describe_transfer(TransferStatus(8, 6, 0, 0, 0)) == "height 8, 0 of 6 chunks"

@@ -1,0 +1,101 @@
+"""Real nodes that lack a state fetch it from the others, and end byte-equal with them."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from consensus.primitives.errors import InputError
+from engine.records import Op, Side
+from node.config import Config
+from node.network import Rules
+from node.wire import Refused
+from tests.helpers.local_cluster import LocalCluster, local_cluster, quick
+
+pytestmark = pytest.mark.trio
+OFTEN = Rules(window=16, checkpoint_interval=4, snapshot_seconds=0)
+
+
+def eager(config: Config) -> Config:
+    """Fetch the state as soon as a few blocks are missing."""
+    config = quick(config)
+    return replace(config, consensus=replace(config.consensus, transfer_gap=8, transfer_timeout_ms=1000))
+
+
+async def trade(cluster: LocalCluster, blocks: int, start: int, to: int = 0) -> None:
+    for number in range(start, start + blocks):
+        base = 1000 * number
+        orders = [(Op.NEW, Side.SELL, 0, 1, base + i, 100 + i, 4) for i in range(20)]
+        orders += [(Op.NEW, Side.BUY, 0, 0, base + 100 + i, 100 + i, 2) for i in range(20)]
+        await cluster.submit(cluster.orders(*orders), to=to)
+
+
+@asynccontextmanager
+async def trading(cluster: LocalCluster, start: int) -> AsyncIterator[None]:
+    """Orders all the time, through node 0."""
+    stop = trio.Event()
+
+    async def run() -> None:
+        number = start
+        while not stop.is_set():
+            await trade(cluster, 1, number)
+            number += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        yield
+        stop.set()
+
+
+async def check_equal(cluster: LocalCluster) -> None:
+    await cluster.wait_equal()
+    assert len(set(await cluster.state_roots())) == 1
+    for node in cluster.nodes.values():
+        assert node.status().halted == ""
+        await node.query(lambda machine: machine.check_conservation())
+
+
+async def test_an_empty_node_joins_a_network_that_trades(tmp_path: Path) -> None:
+    async with local_cluster(tmp_path, rules=OFTEN, adjust=eager) as cluster:
+        await cluster.submit(cluster.listing())
+        await cluster.stop(3)
+        await trade(cluster, 40, 1)
+        home = cluster.homes.nodes[3]
+        shutil.rmtree(home.data)
+        async with trading(cluster, 100):
+            await cluster.start(3)
+            node = cluster.nodes[3]
+            await cluster.wait_until(lambda node: node._replica.counters.get("states_installed", 0) > 0, 3)
+            await cluster.wait_until(lambda node: node.status().proven > 45, 3)
+        await check_equal(cluster)
+        assert node.status().transfer is None
+        with pytest.raises(InputError) as refused:
+            await node.load_block(2)
+        assert refused.value.code == Refused.NOT_HELD
+        # It takes part again: without it, there is no quorum.
+        await cluster.stop(2)
+        await trade(cluster, 6, 5000)
+        await cluster.start(2)
+        await check_equal(cluster)
+
+
+async def test_a_node_that_fetched_its_state_restarts_from_it(tmp_path: Path) -> None:
+    async with local_cluster(tmp_path, rules=OFTEN, adjust=eager) as cluster:
+        await cluster.submit(cluster.listing())
+        await cluster.stop(3)
+        await trade(cluster, 40, 1)
+        await cluster.start(3)
+        await cluster.wait_until(lambda node: node._replica.counters.get("states_installed", 0) > 0, 3)
+        await trade(cluster, 3, 50)
+        await check_equal(cluster)
+        for _ in range(2):
+            await cluster.stop(3)
+            await trade(cluster, 3, 60)
+            await cluster.start(3)
+            await trade(cluster, 3, 70)
+            await check_equal(cluster)
+            assert cluster.nodes[3]._replica.counters.get("transfers", 0) == 0
