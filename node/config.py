@@ -129,6 +129,7 @@ class LedgerSettings:
         65_536, "Largest size of votes, blocks and payloads on disk, in MiB.", 1, 1 << 26
     )
     state_mib: int = setting(16_384, "Largest size of the checkpoint on disk, in MiB.", 1, 1 << 26)
+    dump_mib: int = setting(4096, "Most of what is kept of a state that went wrong, in MiB.", 1, 1 << 26)
     history_mib: int = setting(65_536, "Largest size of the history index on disk, in MiB.", 1, 1 << 26)
 
 

@@ -7,7 +7,6 @@ one write per link. Nothing of a turn leaves before its transaction is durable. 
 or the protocol turns out to be broken, the node halts: it votes no more, and still answers queries.
 """
 
-import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -64,6 +63,7 @@ from engine.machine import Machine
 from node import faults
 from node.answers import Answers
 from node.config import Home
+from node.dumps import dump_path, write_dump
 from node.durable import durable_part
 from node.executor import ExecutedBlock, Executor
 from node.history import History
@@ -114,6 +114,7 @@ class Parts:
     proofs: ProofCollector
     verifier: RememberingVerifier
     threads: trio.CapacityLimiter
+    dump_bytes_max: int
     verdicts: VerdictCache
     metrics: Metrics
     log: Log
@@ -450,12 +451,25 @@ class Node:
         self._parts.log.error("node halted", reason=reason)
 
     def _diverge(self, effect: Diverged) -> None:
-        """f+1 others computed another result: keep the evidence, and stop before we spread ours."""
-        path = self._parts.home.data / f"diverged-{effect.seq}.json"
-        evidence = {"seq": effect.seq, "ours": effect.ours.hex(), "theirs": effect.theirs.hex()}
-        self.halt(f"block {effect.seq} gave another result than f+1 validators attest; see {path}")
+        """f+1 others computed another result: stop before we spread ours, and keep what explains it."""
+        path = dump_path(self._parts.home.data, effect.seq)
+        self.halt(
+            f"block {effect.seq} gave another result than f+1 validators attest; see {path},"
+            " then run `kontor heal` on this home"
+        )
+        self._nursery.start_soon(self._dump, effect, path)
+
+    async def _dump(self, effect: Diverged, path: Path) -> None:
+        parts = self._parts
+
+        def write() -> None:
+            bytes_max = parts.dump_bytes_max
+            network_file = parts.home.network
+            write_dump(parts.home.data, network_file, effect, parts.ledger, parts.snapshots, bytes_max)
+
         with self._keeping(path):
-            path.write_text(json.dumps(evidence, indent=2) + "\n", "utf-8")
+            await trio.to_thread.run_sync(write)
+            parts.log.error("state dumped", path=str(path))
 
     def _blame(self, effect: Blame) -> None:
         """Count it; two contradicting signed messages are kept, since they convict their signer anywhere."""
@@ -476,7 +490,7 @@ class Node:
         """Evidence that cannot be written is lost, and nothing else."""
         try:
             yield
-        except OSError as error:
+        except (LedgerError, OSError) as error:
             self._parts.log.error("evidence not kept", path=str(path), error=str(error))
 
     @contextmanager

@@ -113,6 +113,17 @@ class Snapshots:
                 for number, page, data in pages:
                     txn.put(_page_key(number, page), data, db=self._pages)
 
+    def size_bytes(self) -> int:
+        """Bytes in use on disk."""
+        info = self._env.info()
+        return int((info["last_pgno"] + 1) * self._env.stat()["psize"])
+
+    def copy_to(self, path: Path) -> None:
+        """Write the state as it is now into a new directory."""
+        path.mkdir(exist_ok=True)
+        with storage_errors(path, _SETTING):
+            self._env.copy(str(path), compact=True)
+
     def sync(self) -> None:
         """Make everything written durable."""
         with storage_errors(self.path, _SETTING):

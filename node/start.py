@@ -241,6 +241,7 @@ def build_node(
         proofs=proofs,
         verifier=verifier,
         threads=threads,
+        dump_bytes_max=config.ledger.dump_mib * MIB,
         verdicts=verdicts,
         metrics=metrics,
         log=log,

@@ -3,6 +3,7 @@
     cli.py      the parser, how errors become one line and an exit status, commands from elsewhere
     nodes.py    init, start, keys
     status.py   status: what running nodes say about themselves
+    debug.py    heal, debug replay: a node whose state went wrong
     checks.py   test: format, lint, types and tests
 
 Read `cli.py` first. This package reaches running nodes only through `node.client`, as any client

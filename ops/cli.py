@@ -14,7 +14,7 @@ from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from consensus.primitives.errors import ConfigError, InputError, LedgerError
-from ops import checks, nodes, status
+from ops import checks, debug, nodes, status
 
 if TYPE_CHECKING:
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -84,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     nodes.register(subparsers)
     status.register(subparsers)
+    debug.register(subparsers)
     checks.register(subparsers)
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         try:

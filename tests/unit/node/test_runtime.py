@@ -33,7 +33,7 @@ def _node(data: Path) -> tuple[Node, StringIO]:
     )
     parts: Any = SimpleNamespace(
         replica=None, inbox=None, answers=reader, executor=reader, recent=reader,
-        home=SimpleNamespace(data=data), metrics=Metrics(), log=Log(log, "debug"),
+        home=SimpleNamespace(data=data, network=data / "network.toml"), ledger=None, snapshots=None, dump_bytes_max=1, metrics=Metrics(), log=Log(log, "debug"),
     )  # fmt: skip
     return Node(parts), log
 
@@ -48,7 +48,8 @@ async def test_a_ledger_that_peers_cannot_be_answered_from_halts_the_node(tmp_pa
 
 async def test_a_divergence_halts_even_if_its_evidence_cannot_be_written(tmp_path):
     node, log = _node(tmp_path / "missing")
-    node._release(Diverged(5, b"a" * 32, b"b" * 32))
+    async with trio.open_nursery() as node._nursery:
+        node._release(Diverged(5, b"a" * 32, b"b" * 32))
     assert "block 5 gave another result" in node._halted
     assert "evidence not kept" in log.getvalue()
 
