@@ -33,7 +33,8 @@ def _node(data: Path) -> tuple[Node, StringIO]:
     )
     parts: Any = SimpleNamespace(
         replica=None, inbox=None, answers=reader, executor=reader, recent=reader,
-        home=SimpleNamespace(data=data, network=data / "network.toml"), ledger=None, snapshots=None, dump_bytes_max=1, metrics=Metrics(), log=Log(log, "debug"),
+        home=SimpleNamespace(data=data, network=data / "network.toml"), dump_bytes_max=1,
+        ledger=None, snapshots=None, metrics=Metrics(), log=Log(log, "debug"),
     )  # fmt: skip
     return Node(parts), log
 
