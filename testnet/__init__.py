@@ -16,7 +16,9 @@
     importers/         recorded market data to flows, one module per format
     synthetic.py       the seeded synthetic flow
     chaos/             partitions, crashes, bad disks and wrong clocks, with a verdict
-    bench_cluster.py, bench_engine.py, bench_failover.py, sim.py   the benches and the simulator's command
+    prepared.py        a network that begins with a large state
+    bench_cluster.py, bench_engine.py, bench_failover.py, bench_join.py, sim.py   the benches and the
+                       simulator's command
 
 Read `run.py`, then `flows.py`.
 

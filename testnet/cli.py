@@ -142,6 +142,7 @@ def _register_bench(subparsers: "Subparsers") -> None:
     _delegated(
         actions, "failover", "primary killed: how long until the next answer", "testnet.bench_failover"
     )
+    _delegated(actions, "join", "an empty node fetches a large state; a restart at it", "testnet.bench_join")
 
 
 def _register_sim(subparsers: "Subparsers") -> None:
