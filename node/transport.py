@@ -20,7 +20,7 @@ import trio
 from consensus.primitives.errors import ProtocolError
 from node.config import Home, PeerSettings, parse_routes
 from node.network import Address, Network
-from node.sockets import keep_alive
+from node.sockets import keep_alive, repeat_often
 from node.telemetry import Log, Metrics
 from node.tls import peer_context, peer_id
 from node.wire import FrameReader, frame
@@ -33,6 +33,8 @@ AWAY_BYTES_MAX = 1 << 20  # newest frames kept for a peer that is not connected
 HANDSHAKES_MAX = 64  # accepted connections that have not said hello yet
 READ_BYTES = 64 << 10
 KEEP_ALIVE_SECONDS = 10  # a vanished peer is noticed by then
+REPEAT_MS = 1000  # how soon a link carries on once a broken network works again
+CONNECT_SECONDS = 3  # then a new attempt: the pauses of one that gets no answer double
 
 # What a broken, closed or garbled TLS stream raises.
 _LINK_ERRORS = (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError, OSError)
@@ -142,7 +144,7 @@ class Transport:
         """Connect and serve the link until it ends. False: it never said hello."""
         address = self._routes.get(peer) or self._network.validators[peer].peer_address
         try:
-            with trio.fail_after(self._settings.handshake_seconds):
+            with trio.fail_after(min(CONNECT_SECONDS, self._settings.handshake_seconds)):
                 stream = await trio.open_tcp_stream(address.host, address.port)
         except (OSError, trio.TooSlowError):
             return False
@@ -159,6 +161,7 @@ class Transport:
         try:
             with trio.fail_after(self._settings.handshake_seconds):
                 keep_alive(stream, KEEP_ALIVE_SECONDS)
+                repeat_often(stream, REPEAT_MS)
                 await tls.do_handshake()
                 peer = peer_id(tls.getpeercert(binary_form=True), self._network)
                 await tls.send_all(frame(self._hello()))
