@@ -24,9 +24,10 @@ from engine.envelope import Envelope, EnvelopeKind, decode
 from engine.layout import NONCE_WINDOW
 from engine.machine import Machine
 from engine.records import Code
+from engine.validators import convictions
 from node.config import AdmissionSettings
 from node.desk import to_refusal
-from node.limits import Buckets
+from node.limits import Bucket, Buckets
 from node.services import ProvenBlock, Services, VerdictCache
 from node.signatures import check_signatures, count_operations
 from node.wire import Refused
@@ -37,6 +38,8 @@ SENT_AT_ONCE_MAX = 4  # own micro-batches under way below which nothing is gathe
 UNDER_WAY_SECONDS = 5.0  # after which a micro-batch that was never proven counts no more
 ENVELOPE_COST = 100  # order operations that cost as much as one signature check
 RATE_BURST_SECONDS = 2
+EVIDENCE_PER_SECOND = 4  # of all clients together: twice as many signatures
+EVIDENCE_BURST = 64
 RETRY_SECONDS = 0.05  # pause after the protocol pushed back, unless a block is proven earlier
 
 
@@ -69,6 +72,7 @@ class Admission:
         self._chain_id = services.network.chain_id
         rate = settings.key_operations_per_second
         self._rates = Buckets(rate, rate * RATE_BURST_SECONDS)
+        self._evidence_rate = Bucket(EVIDENCE_PER_SECOND, EVIDENCE_BURST, EVIDENCE_BURST, clock_s())
         self._queue: deque[tuple[bytes, Envelope]] = deque()
         self._queue_bytes = 0
         self._arrived = trio.Event()
@@ -87,7 +91,7 @@ class Admission:
                 f"the envelope is for chain {envelope.chain_id.hex()[:16]}, this is"
                 f" {self._chain_id.hex()[:16]}: use this network's network.toml",
             )
-        if envelope.expiry_ms <= now_ms:
+        if envelope.kind != EnvelopeKind.EVIDENCE and envelope.expiry_ms <= now_ms:
             raise InputError(
                 Code.ENVELOPE_EXPIRED.name,
                 f"the envelope expired {now_ms - envelope.expiry_ms} ms ago: sign it anew, check the clock",
@@ -97,6 +101,8 @@ class Admission:
                 Refused.QUEUE_FULL,
                 f"{self._settings.queue_bytes} bytes of envelopes wait already: send it again later",
             )
+        if envelope.kind == EnvelopeKind.EVIDENCE:
+            self._take_evidence()
         cost = count_operations(envelope) + ENVELOPE_COST
         if not self._rates.take(envelope.public_key, cost, self._clock_s()):
             raise InputError(
@@ -107,6 +113,14 @@ class Admission:
         self._queue.append((data, envelope))
         self._queue_bytes += len(data)
         self._arrived.set()
+
+    def _take_evidence(self) -> None:
+        """Nobody signs for evidence, so all who bring it share one allowance. Raises `InputError`."""
+        if not self._evidence_rate.take(1, self._clock_s()):
+            raise InputError(
+                Refused.RATE_LIMITED,
+                f"this node takes evidence {EVIDENCE_PER_SECOND} times a second: send it again later",
+            )
 
     def on_proven_block(self, block: ProvenBlock) -> None:
         """Note which own micro-batches are through."""
@@ -176,7 +190,7 @@ class Admission:
     async def _refuse_or_find(self, envelope: Envelope, code: Code) -> None:
         # A client that heard nothing sends the same envelope again; it gets the receipt it missed.
         place = None
-        if code in (Code.NONCE_USED, Code.NONCE_TOO_OLD):
+        if code in (Code.NONCE_USED, Code.NONCE_TOO_OLD, Code.ALREADY_REPORTED):
             try:
                 place = await self._services.find_envelope(envelope.digest)
             except (LedgerError, OSError) as error:
@@ -258,6 +272,9 @@ class _Gathered:
         size = HEAD_SIZE
         for item in self._items:
             size += HEAD_SIZE + len(item[0])
+            # Evidence travels alone; see `node.payloads`.
+            if batch and EnvelopeKind.EVIDENCE in (batch[0][1].kind, item[1].kind):
+                break
             if batch and (size > self._batch_bytes or len(batch) == BATCH_ENVELOPES_MAX):
                 break
             batch.append(item)
@@ -294,7 +311,7 @@ def find_faults(
     envelopes: Sequence[Envelope], verdicts: VerdictCache, verifier: Verifier
 ) -> list[InputError | None]:
     """What is wrong with each envelope, whatever the state. Runs in a worker thread."""
-    signed = check_signatures(envelopes, verdicts, verifier)
+    signed = check_signatures(envelopes, verdicts, verifier)  # of evidence, `advise` checks them
     return [_find_fault(item, is_signed) for item, is_signed in zip(envelopes, signed, strict=True)]
 
 
@@ -315,8 +332,16 @@ def _find_fault(envelope: Envelope, is_signed: bool) -> InputError | None:
 def advise(
     machine: Machine, envelopes: Sequence[Envelope], chain_id: bytes, now_ms: int, verifier: Verifier
 ) -> list[Code]:
-    """What the ledger would say about each envelope as things stand, were its signature good."""
-    return [check_envelope(machine.state, item, chain_id, now_ms, True, verifier) for item in envelopes]
+    """What the ledger would say about each envelope as things stand, were its signature good.
+
+    Evidence is checked in full: which key must have signed, only the state can tell.
+    """
+    return [
+        convictions.check(machine.state, item, chain_id, None, verifier)
+        if item.kind == EnvelopeKind.EVIDENCE
+        else check_envelope(machine.state, item, chain_id, now_ms, True, verifier)
+        for item in envelopes
+    ]
 
 
 _REMEDIES = {
@@ -324,5 +349,8 @@ _REMEDIES = {
     Code.NOT_AUTHORISED: "the envelope's account has granted this key nothing: name an account that has",
     Code.KEY_EXPIRED: "the account's grant to this key has expired: have it granted anew",
     Code.NONCE_USED: "the key used this nonce for another envelope: use a higher one",
+    Code.BAD_EVIDENCE: "it convicts nobody: the named validator did not sign both, or not in that epoch",
+    Code.ALREADY_REPORTED: "the ledger has a conviction for this place: nothing more is needed",
+    Code.LIMIT_REACHED: "the ledger has convicted this validator often enough: nothing more is needed",
     Code.NONCE_TOO_OLD: f"the key is more than {NONCE_WINDOW} nonces further: use a higher one",
 }

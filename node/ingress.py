@@ -54,6 +54,7 @@ EXTRA_CONNECTIONS_MAX = 32  # beyond the limit, are at least told so
 _STRIKES = frozenset(
     {
         Code.BAD_SIGNATURE.name,
+        Code.BAD_EVIDENCE.name,
         Code.MALFORMED.name,
         Code.WRONG_CHAIN.name,
         Code.UNKNOWN_KEY.name,

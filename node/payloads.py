@@ -5,17 +5,21 @@ only, and votes of the same peer do not wait behind its payloads.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import trio
 
 from consensus.effects import BatchReady
+from consensus.evidence import check_evidence, decode_evidence
 from consensus.messages import batch_digest
 from consensus.primitives.crypto import Verifier
 from consensus.primitives.errors import ProtocolError, SignatureError
 from engine.batch import decode_batch, split_batch
+from engine.envelope import Envelope, EnvelopeKind
 from node.pool import PayloadPool
 from node.services import VerdictCache
 from node.signatures import count_operations
+from node.validators import Membership, Validators
 
 QUEUE_MAX = 64  # payloads of one peer waiting to be checked; then its link is not read
 INLINE_MAX = 2  # so few signatures cost less than a change of threads
@@ -35,6 +39,7 @@ class PayloadIntake:
     def __init__(
         self,
         chain_id: bytes,
+        membership: Membership,
         peers: Sequence[int],
         pool: PayloadPool,
         verdicts: VerdictCache,
@@ -44,6 +49,7 @@ class PayloadIntake:
         on_fault: OnFault,
     ) -> None:
         self._chain_id = chain_id
+        self._membership = membership
         self._pool = pool
         self._verdicts = verdicts
         self._verifier = verifier
@@ -80,30 +86,53 @@ class PayloadIntake:
         if not self._pool.has_room(name, len(payload), peer):
             self._on_fault(peer, "pool_full")
             return
+        check = partial(
+            check_batch,
+            payload,
+            self._chain_id,
+            self._verdicts,
+            self._verifier,
+            self._membership.current,
+        )
         if len(split_batch(payload)) <= INLINE_MAX:
-            operations = check_batch(payload, self._chain_id, self._verdicts, self._verifier)
+            operations = check()
         else:
-            operations = await trio.to_thread.run_sync(
-                check_batch, payload, self._chain_id, self._verdicts, self._verifier, limiter=self._threads
-            )
+            operations = await trio.to_thread.run_sync(check, limiter=self._threads)
         if self._pool.add(name, payload, peer):
             self._on_ready(BatchReady(name, operations, len(payload), peer))
 
 
-def check_batch(payload: bytes, chain_id: bytes, verdicts: VerdictCache, verifier: Verifier) -> int:
+def check_batch(
+    payload: bytes, chain_id: bytes, verdicts: VerdictCache, verifier: Verifier, validators: Validators
+) -> int:
     """Check form, chain and signatures of a micro-batch; return how many operations it holds.
 
     Raises `ProtocolError` or `SignatureError`. Valid signatures go into `verdicts`.
     """
     operations = 0
-    for envelope in decode_batch(payload):
+    envelopes = decode_batch(payload)
+    for envelope in envelopes:
         if envelope.chain_id != chain_id:
             raise ForeignChain(f"envelope {envelope.digest.hex()[:16]} belongs to another chain")
+        if envelope.kind == EnvelopeKind.EVIDENCE and len(envelopes) > 1:
+            raise ProtocolError("evidence travels alone: it may cost its readers two signatures a block")
         verdict = verdicts.get(envelope.digest)
         if verdict is None:
-            envelope.verify(verifier)
-            verdicts.put(envelope.digest, True)
+            _check_signatures(envelope, verdicts, verifier, validators)
         elif not verdict:
             raise SignatureError(f"envelope {envelope.digest.hex()[:16]} has a bad signature")
         operations += count_operations(envelope)
     return operations
+
+
+def _check_signatures(
+    envelope: Envelope, verdicts: VerdictCache, verifier: Verifier, validators: Validators
+) -> None:
+    if envelope.kind == EnvelopeKind.EVIDENCE:
+        evidence = decode_evidence(bytes(envelope.payload))
+        if evidence.epoch > validators.epoch.number:
+            return  # we are behind; whoever executes it knows that epoch
+        check_evidence(envelope.chain_id, validators.key_of, verifier, evidence)
+    else:
+        envelope.verify(verifier)
+    verdicts.put(envelope.digest, True)

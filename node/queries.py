@@ -37,6 +37,15 @@ def find_query(request: Request) -> Query:
             (public_key,) = take_params(request, bytes)
             check_size("a public key", public_key, PUBLIC_KEY_SIZE)
             return lambda services: _row(services, lambda m: views.view_key(m, public_key), "key")
+        case "validators":
+            take_params(request)
+            return lambda services: _rows(services, views.view_validators)
+        case "membership":
+            take_params(request)
+            return lambda services: _row(services, views.view_membership, "membership")
+        case "convictions":
+            take_params(request)
+            return lambda services: _rows(services, views.view_convictions)
     raise InputError(Refused.UNKNOWN_METHOD, f"no method {request.method!r}; one of {', '.join(METHODS)}")
 
 
@@ -51,6 +60,9 @@ METHODS = (
     "balances",
     "orders",
     "key",
+    "validators",
+    "membership",
+    "convictions",
 )
 
 

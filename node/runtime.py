@@ -73,6 +73,7 @@ from node.network import Network
 from node.payloads import PayloadIntake
 from node.pool import PayloadPool
 from node.recent import RecentBlocks
+from node.reports import Reports
 from node.services import NodeStatus, ProvenBlock, TransferStatus, VerdictCache
 from node.snapshots import Snapshots
 from node.state_sync.fetching import StateFetcher
@@ -81,13 +82,13 @@ from node.state_sync.swap import swap_directories
 from node.telemetry import Log, Metrics
 from node.timers import Timers
 from node.transport import Transport
+from node.validators import Membership
 from node.votes import ProofCollector, RememberingVerifier, check_ahead
 from node.wire import Refused, frame
 
 T = TypeVar("T")
 IN_PLACE_SECONDS = 0.0008  # a commit faster than this is not worth a change of threads
 IN_PLACE_BYTES = 64 << 10
-EVIDENCE_MAX = 64  # files
 CERTIFICATES = (CommitCert, CheckpointCert, ViewChange, NewView, Epochs)
 
 
@@ -112,6 +113,8 @@ class Parts:
     server: StateServer
     fetcher: StateFetcher
     proofs: ProofCollector
+    membership: Membership
+    reports: Reports
     verifier: RememberingVerifier
     threads: trio.CapacityLimiter
     dump_bytes_max: int
@@ -253,6 +256,13 @@ class Node:
         self._parts.recent.add(executed)
         self._inbox.put(executed.event)
         self._parts.proofs.on_executed(block, result, executed.state)
+        if executed.state is not None:
+            self._nursery.start_soon(self._look_at_validators)
+
+    async def _look_at_validators(self) -> None:
+        """A checkpoint may have brought others, or other ways to reach them."""
+        membership = self._parts.membership
+        membership.update(await self.query(membership.read))
 
     def on_proven(self, block: ProvenBlock) -> None:
         """f+1 replicas attest a block that we executed."""
@@ -273,6 +283,7 @@ class Node:
             self._nursery.start_soon(self._run_guarded, self._parts.fetcher.run)
             self._nursery.start_soon(self._parts.server.run)
             self._nursery.start_soon(self._parts.intake.run)
+            self._nursery.start_soon(self._parts.reports.run, self)
             await self._carry_out(self._replica.start(self._now_us()))
             if self._replica.diverged and not self._halted:
                 self.halt("its state differs from that of f+1 validators: run `kontor heal` on its home")
@@ -475,15 +486,8 @@ class Node:
         """Count it; two contradicting signed messages are kept, since they convict their signer anywhere."""
         self._parts.metrics.blamed.labels(str(effect.replica), effect.reason).inc()
         self._parts.log.warning("replica blamed", replica=effect.replica, reason=effect.reason)
-        folder = self._parts.home.data / "evidence"
-        if not effect.evidence:
-            return
-        lines = [CODEC.encode(message).hex() for message in effect.evidence]
-        path = folder / f"replica{effect.replica}-{batch_digest(lines[0].encode()).hex()[:16]}"
-        with self._keeping(path):
-            if not folder.exists() or len(list(folder.iterdir())) < EVIDENCE_MAX:
-                folder.mkdir(exist_ok=True)
-                path.write_text("\n".join(lines) + "\n", "ascii")
+        if effect.evidence:
+            self._parts.reports.add(effect.replica, effect.evidence)
 
     @contextmanager
     def _keeping(self, path: Path) -> Iterator[None]:

@@ -30,6 +30,7 @@ from node.payloads import PayloadIntake
 from node.pool import PayloadPool
 from node.recent import RecentBlocks
 from node.recovery import Recovered, ready_batches, recover
+from node.reports import Reports
 from node.runtime import Node, Parts
 from node.services import VerdictCache
 from node.setup import check_node_identity
@@ -42,6 +43,7 @@ from node.storage import HomeLock
 from node.telemetry import Log, Metrics, serve_metrics
 from node.tls import ingress_context
 from node.transport import Transport
+from node.validators import Membership
 from node.votes import ProofCollector, RememberingVerifier
 from node.warm import warm_kernels
 
@@ -158,6 +160,7 @@ def build_node(
     verifier = RememberingVerifier(Ed25519Verifier())
     threads = trio.CapacityLimiter(config.node.worker_threads)
     inbox = Inbox(peers)
+    membership = Membership(recovered.machine, network)
     # The parts below report to the node, and the node needs them: `late` ties the knot.
     late: list[Node] = []
     newest = stores.snapshots.meta()
@@ -203,6 +206,7 @@ def build_node(
     )
     intake = PayloadIntake(
         network.chain_id,
+        membership,
         peers,
         pool,
         verdicts,
@@ -239,6 +243,8 @@ def build_node(
         ),
         fetcher=StateFetcher(network.genesis, staging, inbox.put, executor.pause, metrics, log),
         proofs=proofs,
+        membership=membership,
+        reports=Reports(home.data / "evidence", network.chain_id, membership, verifier, log),
         verifier=verifier,
         threads=threads,
         dump_bytes_max=config.ledger.dump_mib * MIB,

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from consensus.evidence import encode_evidence
 from consensus.primitives.codec import Codec
 from engine.layout import NONE
 from engine.machine import Machine
 from engine.state import unpack_name
+from engine.validators.convictions import read_evidence
 from node.services import NodeStatus, TransferStatus
 
 ORDERS_SHOWN_MAX = 10_000
+CONVICTIONS_SHOWN_MAX = 10_000
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,69 @@ class KeyView:
     envelopes: int
 
 
-VIEWS = Codec(StatusView, AssetView, MarketView, AccountView, BalanceView, OrderView, KeyView)
+@dataclass(frozen=True)
+class KeySpanView:
+    """A consensus key, and the epochs in which its validator signs with it; None: no end is known."""
+
+    key: bytes
+    first_epoch: int
+    last_epoch: int | None
+
+
+@dataclass(frozen=True)
+class ValidatorView:
+    """A validator. `status` is `engine.layout.ValidatorStatus`. `certificate` (X.509, DER) and addresses are
+    empty for founders that never moved: the network file has them."""
+
+    id: int
+    status: int
+    certificate: bytes
+    peer: str
+    client: str
+    first_epoch: int
+    last_epoch: int | None
+    convictions: int
+    keys: tuple[KeySpanView, ...]
+
+
+@dataclass(frozen=True)
+class MembershipView:
+    """The present epoch, and what changes next. `change` is `engine.layout.ChangeKind`; what it says
+    about `validator`, `newcomer` and `boundary` is 0 while nothing is pending."""
+
+    height: int
+    epoch: int
+    first_seq: int
+    change: int
+    validator: int
+    newcomer: int
+    boundary: int
+    wedged_at: int
+    exclusion_rule: int
+
+
+@dataclass(frozen=True)
+class ConvictionView:
+    """Evidence on the ledger: since block `height`, and the whole proof (`consensus.evidence`)."""
+
+    id: int
+    height: int
+    proof: bytes
+
+
+VIEWS = Codec(
+    StatusView,
+    AssetView,
+    MarketView,
+    AccountView,
+    BalanceView,
+    OrderView,
+    KeyView,
+    KeySpanView,
+    ValidatorView,
+    MembershipView,
+    ConvictionView,
+)
 
 
 def view_status(status: NodeStatus) -> StatusView:
@@ -177,6 +242,64 @@ def view_key(machine: Machine, public_key: bytes) -> KeyView | None:
     if row is None:
         return None
     return KeyView(*_ints(machine.state.keys.data[row], ("nonce_highest", "envelopes")))
+
+
+def view_validators(machine: Machine) -> list[ValidatorView]:
+    """Every validator that is, was or will be, by id."""
+    state = machine.state
+    spans: dict[int, list[KeySpanView]] = {}
+    for row in state.validator_keys.data[: state.used(state.validator_keys)]:
+        span = KeySpanView(row["public_key"].tobytes(), int(row["first_epoch"]), _end(int(row["last_epoch"])))
+        spans.setdefault(int(row["validator"]), []).append(span)
+    return [
+        ValidatorView(
+            validator,
+            int(row["status"]),
+            row["certificate"].tobytes()[: int(row["certificate_bytes"])],
+            _text(row["peer_address"]),
+            _text(row["client_address"]),
+            int(row["first_epoch"]),
+            _end(int(row["last_epoch"])),
+            int(row["convictions"]),
+            tuple(spans[validator]),
+        )
+        for validator, row in enumerate(state.validators.data[: state.used(state.validators)])
+    ]
+
+
+def view_membership(machine: Machine) -> MembershipView:
+    """The present epoch, and what changes next."""
+    count, change = machine.state.count, machine.state.change.data[0]
+    return MembershipView(
+        height=machine.height,
+        epoch=count["epoch"],
+        first_seq=count["epoch_first"],
+        change=int(change["kind"]),
+        validator=int(change["validator"]),
+        newcomer=int(change["newcomer"]),
+        boundary=int(change["boundary"]),
+        wedged_at=count["wedged_at"],
+        exclusion_rule=count["exclusion_rule"],
+    )
+
+
+def view_convictions(machine: Machine) -> list[ConvictionView]:
+    """Convictions, the oldest first; at most `CONVICTIONS_SHOWN_MAX`."""
+    state = machine.state
+    return [
+        ConvictionView(
+            row, int(state.evidence.data[row]["height"]), encode_evidence(read_evidence(state, row))
+        )
+        for row in range(min(state.used(state.evidence), CONVICTIONS_SHOWN_MAX))
+    ]
+
+
+def _end(epoch: int) -> int | None:
+    return None if epoch == NONE else epoch
+
+
+def _text(value: np.ndarray) -> str:
+    return value.tobytes().rstrip(b"\0").decode("ascii")
 
 
 _ASSET_FIELDS = ("decimals", "issuer", "deposited", "withdrawn")

@@ -15,6 +15,8 @@ any order; `request_id` pairs them. The first request on a connection is `hello`
     assets(), markets()             lists of AssetView, MarketView
     account(id), key(public_key)    AccountView, KeyView
     balances(account), orders(account)   lists of BalanceView, OrderView
+    validators(), convictions()     lists of ValidatorView, ConvictionView
+    membership()                    MembershipView
 
 Results are arrays of a dataclass's fields in order: `node.receipts.Receipt` and `node.views`.
 """

@@ -7,13 +7,25 @@ from typing import Any
 import pytest
 import trio
 
+from consensus.certificates import PREPARE
+from consensus.evidence import Evidence, Signed, encode_evidence
 from consensus.primitives.crypto import Signer, digest
 from consensus.primitives.errors import InputError, StorageError
+from consensus.proofs import signing_digest
 from engine.batch import decode_batch, encode_batch
 from engine.commands import Deposit, GrantKey, OpenAccount, RegisterAsset, encode
-from engine.envelope import HEADER_SIZE, Envelope, decode, encode_commands, encode_orders, orders_array
+from engine.envelope import (
+    HEADER_SIZE,
+    Envelope,
+    EnvelopeKind,
+    decode,
+    encode_commands,
+    encode_orders,
+    orders_array,
+    wrap_evidence,
+)
 from engine.layout import NONCE_WINDOW, Scope
-from node.admission import ENVELOPE_COST, SENT_AT_ONCE_MAX, Admission, decode_envelope
+from node.admission import ENVELOPE_COST, EVIDENCE_BURST, SENT_AT_ONCE_MAX, Admission, decode_envelope
 from node.client import orders
 from node.config import AdmissionSettings
 from node.setup import NetworkHomes, create_network
@@ -297,3 +309,51 @@ async def test_what_is_refused_at_the_door_changes_no_state(open_door):
         assert _code(door, door.envelope(1, chain_id=digest("elsewhere"))) == "WRONG_CHAIN"
         assert door.node.batches == []
         assert (door.ledger.machine.height, door.ledger.machine.full_state_root()) == before
+
+
+def _evidence(door: _Door, seq: int, by: int = 0) -> bytes:
+    """Two prepares of validator 0, as if `by` had signed them."""
+    chain_id = door.ledger.network.chain_id
+    key = door.ledger.signers[0] if by == 0 else TRADER
+    halves = [
+        Signed(body, key.sign(signing_digest(chain_id, 0, PREPARE, 0, seq, body)))
+        for body in (b"a" * 32, b"b" * 32)
+    ]
+    return wrap_evidence(chain_id, encode_evidence(Evidence(0, 0, PREPARE, 0, seq, *halves)))
+
+
+async def test_evidence_needs_no_account_and_travels_alone(open_door):
+    async with open_door() as door:
+        door.ledger.hold = True
+        for nonce in range(1, SENT_AT_ONCE_MAX + 1):
+            door.submit(door.envelope(nonce))
+            await door.node.wait_asked()
+        data = [door.envelope(50), _evidence(door, 7), door.envelope(51)]
+        for item in data:
+            door.submit(item)
+        door.ledger.hold = False
+        door.ledger.run_block()
+        while len(door.node.batches) < SENT_AT_ONCE_MAX + 3:
+            await door.node.wait_asked()
+        sent = [decode_batch(payload)[0].kind for payload, _ in door.node.batches[SENT_AT_ONCE_MAX:]]
+        assert sent == [EnvelopeKind.ORDERS, EnvelopeKind.EVIDENCE, EnvelopeKind.ORDERS]
+
+
+async def test_evidence_that_convicts_nobody_anew_goes_no_further(open_door):
+    async with open_door() as door:
+        door.submit(_evidence(door, 7))
+        await door.node.wait_asked()
+        found = await door.answer(_evidence(door, 7))
+        assert not isinstance(found, InputError)  # whoever brought it before gets the receipt
+        forged = await door.answer(_evidence(door, 8, by=1))
+        assert isinstance(forged, InputError) and forged.code == "BAD_EVIDENCE"
+
+
+async def test_all_who_bring_evidence_share_one_allowance(open_door):
+    async with open_door() as door:
+        for seq in range(1, EVIDENCE_BURST + 1):
+            door.submit(_evidence(door, seq, by=1))
+        assert _code(door, _evidence(door, 1000)) == "RATE_LIMITED"
+        door.submit(door.envelope(1))  # others are not held up
+        door.time_s += 1
+        door.submit(_evidence(door, 1000))

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
@@ -12,12 +14,17 @@ from consensus.messages import batch_digest
 from consensus.primitives.crypto import Ed25519Verifier
 from consensus.primitives.errors import SignatureError
 from engine.batch import encode_batch
-from engine.envelope import HEADER_SIZE, SIGNED_SIZE, encode_orders, orders_array
+from engine.envelope import HEADER_SIZE, SIGNED_SIZE, decode, encode_orders, orders_array
 from engine.records import Op
 from node.payloads import PayloadIntake, check_batch
 from node.pool import PayloadPool
 from node.services import VerdictCache
-from tests.helpers.venue import CHAIN_ID, NEVER, signer
+from node.validators import Membership
+from tests.helpers.venue import CHAIN_ID, NEVER, Venue, contradiction, signer, validator_key
+
+NOWHERE: Any = SimpleNamespace(validators=())  # a network file without founders: nobody is reached here
+MEMBERSHIP = Membership(Venue().machine, NOWHERE)
+EVIDENCE = contradiction(2, validator_key(2), 0, 7)
 
 
 def _envelope(nonce: int, orders: int = 3, chain_id: bytes = CHAIN_ID) -> bytes:
@@ -58,6 +65,7 @@ async def _intake(quota: int = 1 << 20) -> AsyncIterator[_Intake]:
 
     intake = PayloadIntake(
         CHAIN_ID,
+        MEMBERSHIP,
         [1, 2],
         pool,
         VerdictCache(),
@@ -95,6 +103,10 @@ async def test_a_valid_batch_is_pooled_and_announced_with_its_size(count: int) -
         (encode_batch([_envelope(1)]) + bytes(8), "batch_malformed"),
         (encode_batch([_envelope(1), _with_bad_signature(_envelope(2))]), "batch_signature"),
         (encode_batch([_envelope(1), _envelope(2, chain_id=bytes(32))]), "batch_chain"),
+        (encode_batch([contradiction(2, validator_key(3), 0, 7)]), "batch_signature"),
+        (encode_batch([contradiction(9, validator_key(2), 0, 7)]), "batch_malformed"),
+        (encode_batch([EVIDENCE, _envelope(1)]), "batch_malformed"),
+        (encode_batch([EVIDENCE, EVIDENCE]), "batch_malformed"),
     ],
 )
 async def test_a_broken_batch_is_blamed_on_its_sender_and_not_kept(payload: bytes, kind: str) -> None:
@@ -121,10 +133,24 @@ async def test_a_peer_beyond_its_quota_is_told_apart_from_the_others() -> None:
 def test_checked_signatures_are_remembered_for_execution() -> None:
     verdicts = VerdictCache()
     payload = encode_batch([_envelope(1), _envelope(2)])
-    assert check_batch(payload, CHAIN_ID, verdicts, Ed25519Verifier()) == 6
+    assert check_batch(payload, CHAIN_ID, verdicts, Ed25519Verifier(), MEMBERSHIP.current) == 6
 
     class _Never:
         def verify(self, public_key: bytes, message: bytes, signature: bytes) -> None:
             raise SignatureError("checked a second time")
 
-    assert check_batch(payload, CHAIN_ID, verdicts, _Never()) == 6
+    assert check_batch(payload, CHAIN_ID, verdicts, _Never(), MEMBERSHIP.current) == 6
+
+
+def test_evidence_is_checked_under_the_keys_of_its_epoch_and_remembered() -> None:
+    verdicts = VerdictCache()
+    check_batch(encode_batch([EVIDENCE]), CHAIN_ID, verdicts, Ed25519Verifier(), MEMBERSHIP.current)
+    assert verdicts.get(decode(EVIDENCE).digest)
+
+
+def test_evidence_of_an_epoch_to_come_is_left_to_execution() -> None:
+    """A node that is behind must not refuse what the others order: it could never catch up."""
+    verdicts = VerdictCache()
+    later = contradiction(7, validator_key(50), 1 << 32, 7, epoch=1)
+    check_batch(encode_batch([later]), CHAIN_ID, verdicts, Ed25519Verifier(), MEMBERSHIP.current)
+    assert verdicts.get(decode(later).digest) is None

@@ -9,11 +9,18 @@ import pytest
 import trio
 
 from consensus.effects import Blame, Diverged, SendBatches, SendBlocks
-from consensus.messages import BatchPayload
+from consensus.evidence import decode_evidence
+from consensus.messages import Prepare
+from consensus.primitives.crypto import Ed25519Verifier
 from consensus.primitives.errors import StorageError
+from engine.envelope import decode
+from node.reports import Reports
 from node.runtime import Node
 from node.telemetry import Log, Metrics
+from node.validators import Membership
+from tests.helpers.venue import CHAIN_ID, Venue, contradiction, validator_key
 
+NOWHERE: Any = SimpleNamespace(validators=())
 pytestmark = pytest.mark.trio
 
 
@@ -31,10 +38,13 @@ def _node(data: Path) -> tuple[Node, StringIO]:
         find_envelope=_failing,
         load_block=_failing,
     )
+    out = Log(log, "debug")
+    membership = Membership(Venue().machine, NOWHERE)
     parts: Any = SimpleNamespace(
         replica=None, inbox=None, answers=reader, executor=reader, recent=reader,
         home=SimpleNamespace(data=data, network=data / "network.toml"), dump_bytes_max=1,
-        ledger=None, snapshots=None, metrics=Metrics(), log=Log(log, "debug"),
+        ledger=None, snapshots=None, metrics=Metrics(), log=out,
+        reports=Reports(data / "evidence", CHAIN_ID, membership, Ed25519Verifier(), out),
     )  # fmt: skip
     return Node(parts), log
 
@@ -57,7 +67,9 @@ async def test_a_divergence_halts_even_if_its_evidence_cannot_be_written(tmp_pat
 
 async def test_blame_counts_even_if_its_evidence_cannot_be_written(tmp_path):
     node, log = _node(tmp_path / "missing")
-    node._release(Blame(2, "equivocation", (BatchPayload(b"x"),)))
+    proved = decode_evidence(bytes(decode(contradiction(2, validator_key(2), 0, 7)).payload))
+    halves = [Prepare(0, 7, item.digest, 2, item.signature) for item in (proved.first, proved.second)]
+    node._release(Blame(2, "equivocation", tuple(halves)))
     assert not node._halted
     assert "evidence not kept" in log.getvalue()
 

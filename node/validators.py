@@ -1,0 +1,124 @@
+"""Validators as of one state: who votes or will, how each is reached, and every key that ever voted.
+
+The network file names the founders; everything since stands in the ledger. A founder that never moved
+is reached as the file says. An address or certificate that this version cannot read makes its validator
+unreachable for this node, and stops nothing else.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from cryptography import x509
+
+from consensus.primitives.errors import ConfigError
+from consensus.proofs import Epoch
+from engine.layout import NONE, ValidatorStatus
+from engine.machine import Machine
+from node.network import Address, Network, parse_address
+from node.views import ValidatorView, view_validators
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """How a validator is reached, and by what it is recognised."""
+
+    certificate: bytes  # X.509, DER
+    peer: Address
+    client: Address
+
+
+@dataclass(frozen=True)
+class KeySpan:
+    """A key that signs for a validator in epochs `first`..`last`; NONE: no end is known."""
+
+    key: bytes
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Validators:
+    """What a node takes from the ledger about validators. `endpoints` are of those that vote, and of
+    those that will; whoever is in neither has left."""
+
+    height: int
+    epoch: Epoch
+    endpoints: Mapping[int, Endpoint]
+    unreachable: Mapping[int, str]  # why, of those whose entry cannot be read
+    spans: Mapping[int, tuple[KeySpan, ...]]
+
+    def key_of(self, validator: int, epoch: int) -> bytes | None:
+        """The key of `validator` in an epoch up to this one, or None: it did not vote then."""
+        if epoch > self.epoch.number:
+            return None
+        for span in self.spans.get(validator, ()):
+            if span.first <= epoch and (span.last == NONE or epoch <= span.last):
+                return span.key
+        return None
+
+    def id_of(self, key: bytes) -> int | None:
+        """The validator that `key` signs, signed or will sign for."""
+        for validator, spans in self.spans.items():
+            if any(span.key == key for span in spans):
+                return validator
+        return None
+
+
+def read_validators(machine: Machine, network: Network) -> Validators:
+    """The validators in a machine's state. The caller keeps blocks from being applied meanwhile."""
+    return make_validators(machine.height, machine.epoch(), view_validators(machine), network)
+
+
+def make_validators(height: int, epoch: Epoch, rows: Iterable[ValidatorView], network: Network) -> Validators:
+    """The same from what a node tells of them."""
+    endpoints: dict[int, Endpoint] = {}
+    unreachable: dict[int, str] = {}
+    spans: dict[int, tuple[KeySpan, ...]] = {}
+    for row in rows:
+        spans[row.id] = tuple(
+            KeySpan(item.key, item.first_epoch, NONE if item.last_epoch is None else item.last_epoch)
+            for item in row.keys
+        )
+        if row.status != ValidatorStatus.REMOVED:
+            try:
+                endpoints[row.id] = _endpoint(row, network)
+            except (ConfigError, ValueError) as error:
+                unreachable[row.id] = str(error)
+    return Validators(height, epoch, endpoints, unreachable, spans)
+
+
+def _endpoint(row: ValidatorView, network: Network) -> Endpoint:
+    """Raises `ConfigError` or `ValueError` where an entry cannot be read."""
+    if not row.certificate and row.id < len(network.validators):
+        founder = network.validators[row.id]
+        return Endpoint(founder.tls_certificate, founder.peer_address, founder.client_address)
+    x509.load_der_x509_certificate(row.certificate)
+    return Endpoint(row.certificate, parse_address(row.peer, "peer"), parse_address(row.client, "client"))
+
+
+class Membership:
+    """The newest validators that this node knows of. Whoever needs them looks here each time."""
+
+    def __init__(self, machine: Machine, network: Network) -> None:
+        self._network = network
+        self._mark = _mark(machine)
+        self.current = read_validators(machine, network)
+        self.callbacks: list[Callable[[Validators], None]] = []
+
+    def read(self, machine: Machine) -> tuple[tuple[int, int], Validators] | None:
+        """In a worker thread, while no block is being applied: what is new, or None."""
+        mark = _mark(machine)
+        return None if mark == self._mark else (mark, read_validators(machine, self._network))
+
+    def update(self, news: tuple[tuple[int, int], Validators] | None) -> None:
+        """Take what `read` found, and tell everybody who asked for it."""
+        if news is not None:
+            self._mark, self.current = news
+            for callback in self.callbacks:
+                callback(self.current)
+
+
+def _mark(machine: Machine) -> tuple[int, int]:
+    """Changes whenever members, keys or endpoints do: each change has a block and, later, an epoch."""
+    state = machine.state
+    return state.count["epoch"], state.change.columns["height"].item(0)
