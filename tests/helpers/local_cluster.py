@@ -1,8 +1,8 @@
 """Real nodes in one trio run: loopback TLS, LMDB in a temporary directory, one engine each."""
 
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,10 @@ from node.start import run_node
 SECONDS_MAX = 60
 
 
+class Crashed(Exception):
+    """What a test raises inside a node to end it there and then."""
+
+
 def free_ports(count: int) -> list[int]:
     """Ports of the loopback interface that nobody listens on right now."""
     sockets = [socket.socket() for _ in range(count)]
@@ -42,6 +46,15 @@ def quick(config: Config) -> Config:
         peers=replace(config.peers, reconnect_ms_min=5, reconnect_ms_max=100),
         telemetry=replace(config.telemetry, metrics_listen="", log_level="debug"),
     )
+
+
+@contextmanager
+def ended_by_crash() -> Iterator[None]:
+    """Let a `Crashed` end the block quietly."""
+    try:
+        yield
+    except* Crashed:
+        pass
 
 
 class LocalCluster:
@@ -69,7 +82,7 @@ class LocalCluster:
 
         async def run(task_status: trio.TaskStatus[Node]) -> None:
             try:
-                with scope:
+                with scope, ended_by_crash():
                     await run_node(self.homes.nodes[node_id].root, task_status=task_status)
             finally:
                 ended.set()
@@ -81,6 +94,12 @@ class LocalCluster:
             self._moved.setdefault(node_id, trio.Event()).set()
 
         node.on_proven_block(on_proven)
+
+    async def wait_crashed(self, node_id: int) -> None:
+        """Wait until a node has ended by a `Crashed`."""
+        _, ended = self._scopes.pop(node_id)
+        del self.nodes[node_id]
+        await ended.wait()
 
     async def stop(self, node_id: int) -> None:
         """Stop a node as SIGTERM would, and wait until its home is free."""

@@ -11,10 +11,15 @@ import trio
 
 from consensus.primitives.errors import InputError
 from engine.records import Op, Side
+from node import runtime
 from node.config import Config
+from node.history import History
+from node.ledger import Ledger
 from node.network import Rules
+from node.state_sync import swap
+from node.state_sync.staging import Staging
 from node.wire import Refused
-from tests.helpers.local_cluster import LocalCluster, local_cluster, quick
+from tests.helpers.local_cluster import Crashed, LocalCluster, local_cluster, quick
 
 pytestmark = pytest.mark.trio
 OFTEN = Rules(window=16, checkpoint_interval=4, snapshot_seconds=0)
@@ -63,14 +68,14 @@ async def test_an_empty_node_joins_a_network_that_trades(tmp_path: Path) -> None
     async with local_cluster(tmp_path, rules=OFTEN, adjust=eager) as cluster:
         await cluster.submit(cluster.listing())
         await cluster.stop(3)
-        await trade(cluster, 40, 1)
+        await trade(cluster, 24, 1)
         home = cluster.homes.nodes[3]
         shutil.rmtree(home.data)
         async with trading(cluster, 100):
             await cluster.start(3)
             node = cluster.nodes[3]
             await cluster.wait_until(lambda node: node._replica.counters.get("states_installed", 0) > 0, 3)
-            await cluster.wait_until(lambda node: node.status().proven > 45, 3)
+            await cluster.wait_until(lambda node: node.status().proven > 28, 3)
         await check_equal(cluster)
         assert node.status().transfer is None
         with pytest.raises(InputError) as refused:
@@ -87,7 +92,7 @@ async def test_a_node_that_fetched_its_state_restarts_from_it(tmp_path: Path) ->
     async with local_cluster(tmp_path, rules=OFTEN, adjust=eager) as cluster:
         await cluster.submit(cluster.listing())
         await cluster.stop(3)
-        await trade(cluster, 40, 1)
+        await trade(cluster, 24, 1)
         await cluster.start(3)
         await cluster.wait_until(lambda node: node._replica.counters.get("states_installed", 0) > 0, 3)
         await trade(cluster, 3, 50)
@@ -99,3 +104,54 @@ async def test_a_node_that_fetched_its_state_restarts_from_it(tmp_path: Path) ->
             await trade(cluster, 3, 70)
             await check_equal(cluster)
             assert cluster.nodes[3]._replica.counters.get("transfers", 0) == 0
+
+
+# Where a node can die while a state is installed, and what does not happen any more then.
+CRASHES: dict[str, tuple[object, str, bool]] = {
+    "while chunks are staged": (Staging, "keep", True),
+    "when the state is whole": (Staging, "finish", True),
+    "before the deciding transaction": (Ledger, "commit", False),
+    "after the deciding transaction": (Ledger, "commit", True),
+    "before the directories are swapped": (runtime, "swap_directories", False),
+    "between the two renames": (swap.os, "rename", True),
+    "after the directories are swapped": (swap, "sync_directory", True),
+    "before the history begins anew": (History, "begin", False),
+    "before the swap is noted as done": (Ledger, "finish_swap", False),
+    "after the swap is noted as done": (Ledger, "finish_swap", True),
+}
+
+
+@pytest.mark.parametrize("point", CRASHES)
+async def test_a_node_that_dies_while_it_installs_a_state_ends_with_it(tmp_path, monkeypatch, point):
+    owner, name, after = CRASHES[point]
+    original, due = getattr(owner, name), [True]
+
+    def dying(*args: object, **values: object) -> object:
+        is_swap = name != "commit" or getattr(args[1], "swap", 0)
+        if not due or not is_swap:
+            return original(*args, **values)
+        due.clear()
+        if after:
+            original(*args, **values)
+        raise Crashed
+
+    async with local_cluster(tmp_path, rules=OFTEN, adjust=eager) as cluster:
+        await cluster.submit(cluster.listing())
+        await trade(cluster, 4, 1)
+        await cluster.stop(3)
+        await trade(cluster, 18, 10)
+        monkeypatch.setattr(owner, name, dying)
+        await cluster.start(3)
+        await cluster.wait_crashed(3)
+        assert not due
+        await cluster.start(3)
+        await trade(cluster, 6, 100)
+        await check_equal(cluster)
+        height = cluster.nodes[3].status().executed
+        assert cluster.nodes[3]._parts.ledger.base() > 0, "it came back by its state, not by blocks"
+        await cluster.stop(3)
+        await cluster.start(3)
+        assert cluster.nodes[3].status().executed >= height
+        await check_equal(cluster)
+        data = cluster.homes.nodes[3].data
+        assert not (data / swap.OLD).exists() and not (data / swap.STAGING).exists()
