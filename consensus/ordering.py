@@ -452,7 +452,14 @@ class Ordering:
         return [proposal, *[vote for vote in own if vote is not None]]
 
     def drop_settled(self) -> None:
-        """The low water mark rose: slots at or below it are done."""
+        """The low water mark rose: slots at or below it are done.
+
+        So are certificates left between what is fetched next and the new window. Who lags while windows
+        pass would else keep those of every one of them; they are fetched when their turn comes.
+        """
+        near = self._state.committed + 2 * self._state.config.catch_up_blocks
         for seq in [seq for seq in self.slots if seq <= self._state.low]:
             del self.slots[seq]
+        for seq in [seq for seq in self.certified if near < seq <= self._state.low]:
+            del self.certified[seq]
         self.next_seq = max(self.next_seq, self._state.low + 1)

@@ -54,6 +54,7 @@ class ChainApp:
         self.repeats = 0
         self.epoch = epoch or Epoch(0, 1, (Member(0, bytes(PUBLIC_KEY_SIZE)),))
         self.boundary = 0
+        self.ran: tuple[bytes, ...] = ()  # what the last block ran
         self._interval = checkpoint_interval
         self._window = window
         self._members = self.epoch.members  # from the boundary on
@@ -65,14 +66,17 @@ class ChainApp:
         ensure(block.seq == self.height + 1, f"block {block.seq} executed at height {self.height}")
         if 0 < self.boundary < block.seq:
             self.boundary = 0  # the chain was wedged, and goes on
+        ran = []
         for name, payload in zip(block.batches, payloads, strict=True):
-            if name in self.executed:
+            if self.is_repeat(name):
                 self.repeats += 1
                 continue
+            ran.append(name)
             self.executed[name] = block.seq
             self._state = digest("kontor.sim-state", self._state, payload)
             if payload.startswith(CHANGE_MAGIC):
                 self._schedule(block.seq, payload)
+        self.ran = tuple(ran)
         self.height = block.seq
         self.time_ms = max(self.time_ms, block.time_ms)
         self.journal_root = digest(
@@ -109,3 +113,7 @@ class ChainApp:
         if self.height == self.boundary and self._members != self.epoch.members:
             self.epoch = Epoch(self.epoch.number + 1, self.height + 1, self._members)
             self.boundary = 0
+
+    def is_repeat(self, name: bytes) -> bool:
+        """Whether a batch ran before, so that it must not run again."""
+        return name in self.executed

@@ -40,6 +40,9 @@ from consensus.primitives.errors import InvariantViolation, SignatureError
 from consensus.proofs import CheckpointCert, Vote, signing_digest
 from consensus.quorum import ReplicaSet
 from consensus.simulator.node import SimNode
+from consensus.simulator.queues import Bounds
+
+QUEUES_EVERY = 200  # turns between two looks at all queues of a replica
 
 
 class SafetyViolation(InvariantViolation):
@@ -58,10 +61,19 @@ class Committed:
     digest: bytes
 
 
+@dataclass
+class Promise:
+    """What a replica said to others, and must therefore still know after a crash."""
+
+    view: int = 0
+    attested: int = 0
+    stable: int = 0
+
+
 class Checker:
     """Safety rules over all honest nodes of one run."""
 
-    def __init__(self, replicas: ReplicaSet, verifier: Verifier, window: int) -> None:
+    def __init__(self, replicas: ReplicaSet, verifier: Verifier, window: int, bounds: Bounds) -> None:
         self._window = window
         self.committed: dict[int, Committed] = {}
         self.counters: dict[str, int] = {}
@@ -79,30 +91,55 @@ class Checker:
         self._marks: dict[int, tuple[int, ...]] = {}
         self._genuine: dict[int, object] = {}
         self._times: dict[bytes, tuple[int, int]] = {}  # earliest and latest that honest replicas signed
+        self._bounds = bounds
+        self._turns = 0
+        self._ran: dict[bytes, int] = {}
+        self._promised: dict[int, Promise] = {}
+        self._attesters: dict[int, set[int]] = {}
+        self.acknowledged = 0  # highest block that a client holds f+1 honest attestations of
 
     # What a node does
 
     def on_restart(self, node: SimNode) -> None:
-        """What it replayed has the roots of before; a forgotten vote shows when it votes again."""
+        """It is where it said it was, and what it replayed has the roots of before.
+
+        A forgotten vote shows when it votes again.
+        """
         self._note("restarts")
         self._marks[node.id] = ()
+        replica, promised = node.replica, self._promised.setdefault(node.id, Promise())
+        if replica.view < promised.view:
+            self._fail(node, f"came back in view {replica.view}, but voted in {promised.view}")
+        if node.disk.committed < promised.attested:
+            self._fail(node, f"came back at block {node.disk.committed}, but attested {promised.attested}")
+        if replica.stable_seq < promised.stable:
+            self._fail(node, f"came back with checkpoint {replica.stable_seq}, after {promised.stable}")
         for result in node.replayed:
             self._check_root(node, result.seq, result.journal_root)
 
     def on_wipe(self, node: SimNode) -> None:
         """Its disk is empty now: it is one of the f who may contradict what they said."""
         self._note("wipes")
-        for table in (self._votes, self._commits, self._left, self._marks):
+        for table in (self._votes, self._commits, self._left, self._marks, self._promised):
             _forget(table, node.id)
 
     def on_turn(self, node: SimNode, effects: Sequence[Effect]) -> None:
-        """View, commit and execution marks only ever grow while a replica is up."""
+        """View, commit and execution marks only ever grow while a replica is up; queues keep their bounds."""
         replica = node.replica
         marks = (replica.view, replica.committed, replica.executed, replica.stable_seq)
         before = self._marks[node.id]
         if before and any(now < then for now, then in zip(marks, before, strict=True)):
             self._fail(node, f"(view, committed, executed, stable) went from {before} to {marks}")
         self._marks[node.id] = marks
+        self._turns += 1
+        if self._turns % QUEUES_EVERY == 0:
+            self.check_queues(node)
+
+    def check_queues(self, node: SimNode) -> None:
+        """Nothing a replica keeps grows beyond its bound."""
+        excesses = self._bounds.list_excesses(node.replica)
+        if excesses:
+            self._fail(node, f"keeps too much: {'; '.join(excesses)}")
 
     def on_durable(self, node: SimNode, effects: Sequence[Effect]) -> None:
         """What is stored is committed; checked here, since a crash may still undo what a turn asked for.
@@ -114,16 +151,22 @@ class Checker:
         for effect in effects:
             if isinstance(effect, StoreBlock):
                 self._check_stored(node, effect.cert)
-        ahead = max(0, node.disk.committed - self._durable_low(node) - self._window)
+        low = self._durable_low(node)
+        promised = self._promised.setdefault(node.id, Promise())
+        promised.stable = max(promised.stable, low)
+        ahead = max(0, node.disk.committed - low - self._window)
         most = 4 * self._window + 8 + 2 * ahead
         if len(node.disk.votes) > most:
             self._fail(node, f"has {len(node.disk.votes)} entries in its vote log; at most {most} are due")
 
     def on_execute(self, node: SimNode, block: Block, journal_root: bytes) -> None:
-        """Only what is committed and durable runs, and equal heights have equal roots."""
+        """Only what is committed and durable runs, each batch once, and equal heights have equal roots."""
         stored = node.disk.blocks.get(block.seq)
         if stored is None or stored.block.digest != block.digest:
             self._fail(node, f"executed block {block.seq}, which it did not store as committed")
+        for name in node.app.ran:
+            if self._ran.setdefault(name, block.seq) != block.seq:
+                self._fail(node, f"ran batch {name.hex()[:8]} in blocks {self._ran[name]} and {block.seq}")
         self._check_root(node, block.seq, journal_root)
 
     def _check_root(self, node: SimNode, seq: int, root: bytes) -> None:
@@ -218,6 +261,12 @@ class Checker:
         if self._roots.get(message.seq) != message.journal_root:
             self._fail(node, f"attested block {message.seq} with a root that nobody computed")
         self._check_payloads(node, node.disk.blocks[message.seq].block)
+        promised = self._promised.setdefault(node.id, Promise())
+        promised.attested = max(promised.attested, message.seq)
+        attesters = self._attesters.setdefault(message.seq, set())
+        attesters.add(node.id)
+        if len(attesters) >= self._replicas.weak_quorum:
+            self.acknowledged = max(self.acknowledged, message.seq)
         if message.state and message.seq > self._durable_low(node):
             entry = self._entry(node, seq_key(CHECKPOINT, message.seq))
             if not isinstance(entry, Attest) or entry.result_digest != message.result_digest:
@@ -264,6 +313,8 @@ class Checker:
 
     def _vote(self, node: SimNode, kind: str, view: int, seq: int, value: bytes) -> None:
         """One replica signs one value for one place, ever, whatever crashed in between."""
+        promised = self._promised.setdefault(node.id, Promise())
+        promised.view = max(promised.view, view)
         before = self._votes.setdefault((node.id, kind, view, seq), value)
         if before != value:
             self._fail(node, f"two {kind} votes at (view {view}, seq {seq})")

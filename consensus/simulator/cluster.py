@@ -10,7 +10,6 @@ Nodes have addresses, replicas have ids: they are equal for everybody but the se
 
 from collections.abc import Sequence
 from functools import partial
-from zlib import crc32
 
 from consensus.messages import Message, PrePrepare, batch_digest
 from consensus.primitives.crypto import digest
@@ -28,6 +27,7 @@ from consensus.simulator.liar import ByzantineNode, Identity
 from consensus.simulator.network import Network
 from consensus.simulator.node import SimNode
 from consensus.simulator.options import SimOptions
+from consensus.simulator.queues import Bounds
 from consensus.simulator.scheduler import SECOND_US, Scheduler
 from consensus.simulator.site import Site, Timing
 from consensus.simulator.trace import describe
@@ -38,6 +38,8 @@ RETRY_US = 700_000  # a client that got no answer asks somebody else after so lo
 SLICE_US = 50_000  # how often quietness is looked for
 MEND_US = 500_000  # an operator looks after a node that stopped
 TRACE_MAX = 200_000
+FINGERPRINT_PRIME = 1_099_511_628_211
+FINGERPRINT_MASK = (1 << 64) - 1
 
 
 class Cluster:
@@ -83,7 +85,9 @@ class Cluster:
             self._deliver,
             self._connected,
         )
-        self.checker = Checker(self.replicas, self.keyring, self.options.window)
+        self.config = self._make_config()
+        bounds = Bounds(self.config, n)
+        self.checker = Checker(self.replicas, self.keyring, self.options.window, bounds)
         self.nodes: list[SimNode] = [self._make_node(address) for address in range(len(self._ids))]
         self.honest = [node for node in self.nodes if node.id not in self.byzantine]
         for node in self.nodes:
@@ -164,17 +168,21 @@ class Cluster:
             self._on_broken,
         )
 
-    def _make_replica(self, node: SimNode) -> Replica:
+    def _make_config(self) -> ReplicaConfig:
         options = self.options
-        config = ReplicaConfig(
+        return ReplicaConfig(
             window=options.window,
             checkpoint_interval=options.checkpoint_interval,
             in_flight_max=options.in_flight_max,
             block_orders_max=options.block_orders_max,
             stash_max=options.stash_max,
+            batches_max=options.batches_max,
+            catch_up_blocks=options.catch_up_blocks,
             request_timeout_us=options.request_timeout_us,
             view_timeout_us=options.view_timeout_us,
         )
+
+    def _make_replica(self, node: SimNode) -> Replica:
         strategy = self.byzantine.get(node.id)
         make = self._replica_class if strategy is None else CORES.get(strategy, Replica)
         return make(
@@ -182,7 +190,7 @@ class Cluster:
             self.replicas,
             [node.signer or self.keyring.signers[node.id]],
             self.keyring,
-            config,
+            self.config,
             durable=node.votes,
             committed=node.disk.committed,
             executed=node.app.height,
@@ -212,8 +220,8 @@ class Cluster:
                 self.count("twins.two_leaders")
 
     def _deliver(self, source: int, target: int, message: Message) -> None:
-        place = b"%d %d %d %s" % (self.scheduler.now_us, source, target, type(message).__name__.encode())
-        self.fingerprint = crc32(place, self.fingerprint)
+        place = (self.scheduler.now_us << 16) + (source << 12) + (target << 8) + len(type(message).__name__)
+        self.fingerprint = (self.fingerprint * FINGERPRINT_PRIME + place) & FINGERPRINT_MASK
         self.nodes[target].receive(self._ids[source], message)
 
     def _connected(self, address: int, peer: int) -> None:
@@ -379,7 +387,11 @@ class Cluster:
 
 
 def check_agreement(cluster: Cluster) -> None:
-    """All honest nodes share one history: equal blocks at equal heights, equal roots at the end."""
+    """All honest nodes share one history, and no block that a client was told of is lost."""
+    acknowledged = cluster.checker.acknowledged
+    keepers = [node for node in cluster.honest if node.id not in cluster.faulty]
+    kept = not acknowledged or any(acknowledged in node.disk.blocks for node in keepers)
+    ensure(kept, f"block {acknowledged} was acknowledged, and no sound disk has it")
     for node in cluster.honest:
         for seq, cert in node.disk.blocks.items():
             agreed = cluster.checker.committed[seq].digest

@@ -8,6 +8,7 @@ because the write went astray, is noticed when it is read, and never taken for w
 
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 from consensus.effects import Effect, Erase, Persist, StoreBatches, StoreBlock
 from consensus.messages import CommitCert
@@ -42,7 +43,7 @@ class Disk:
         self.blocks: dict[int, CommitCert] = {}
         self.listed: set[bytes] = set()  # batches that stand in a stored block; looked up, never iterated
         self.batches: dict[bytes, bytes] = {}
-        self._rotten: dict[Record, None] = {}
+        self._rotten: dict[Record, Any] = {}  # what really is where the record should be
         self._journal: tuple[list[Effect], dict[bytes, bytes], list[bool]] | None = None
         self._committed = 0
 
@@ -62,8 +63,9 @@ class Disk:
         for effect in effects:
             match effect:
                 case Persist(key, value):
+                    former = self.votes.get(key)
                     self.votes[key] = value
-                    self._written(("vote", key))
+                    self._written(("vote", key), former)
                 case Erase(key):
                     self.votes.pop(key, None)
                     self._rotten.pop(("vote", key), None)
@@ -72,27 +74,28 @@ class Disk:
                         if name not in self.batches:
                             ensure(name in pool, f"batch {name.hex()[:8]} is to be stored but not held")
                             self.batches[name] = pool[name]
-                            self._written(("batch", name))
+                            self._written(("batch", name), None)
                 case StoreBlock(cert):
+                    former_cert = self.blocks.get(cert.block.seq)
                     self.blocks[cert.block.seq] = cert
                     self.listed.update(cert.block.batches)
-                    self._written(("block", cert.block.seq))
+                    self._written(("block", cert.block.seq), former_cert)
         ensure(
             len(self.votes) <= VOTE_LOG_MAX, f"{len(self.votes)} keys in the vote log; at most {VOTE_LOG_MAX}"
         )
 
-    def _written(self, record: Record) -> None:
-        """A record went to disk, or somewhere else."""
+    def _written(self, record: Record, former: object) -> None:
+        """A record went to disk, or somewhere else: then `former` is still there."""
         if self._rotten:
             self._rotten.pop(record, None)
         faults = self.faults
         if faults is None:
             return
         if faults.write_fault_rate and self._rng.random() < faults.write_fault_rate:
-            self._rot(record, "corrupt_writes")
+            self._rot(record, None, "corrupt_writes")
         if faults.misdirect_rate and self._rng.random() < faults.misdirect_rate:
-            self._rot(record, "misdirected_writes")
-            self._rot(self._any_record(), "misdirected_onto")
+            self._rot(record, former, "misdirected_writes")
+            self._rot(self._any_record(), None, "misdirected_onto")
 
     def _any_record(self) -> Record:
         records: list[Record] = [("vote", key) for key in self.votes]
@@ -100,8 +103,8 @@ class Disk:
         records += [("batch", name) for name in self.batches]
         return self._rng.choice(records)
 
-    def _rot(self, record: Record, why: str) -> None:
-        self._rotten[record] = None
+    def _rot(self, record: Record, content: object, why: str) -> None:
+        self._rotten[record] = content
         self._note(why)
 
     # Crashes
@@ -131,9 +134,13 @@ class Disk:
 
     def read_votes(self) -> dict[bytes, bytes]:
         """The whole vote log, checked."""
-        for key in self.votes:
+        votes = {}
+        for key, value in self.votes.items():
             self._check(("vote", key))
-        return dict(self.votes)
+            content = self._rotten.get(("vote", key), value)
+            if content is not None:
+                votes[key] = content
+        return votes
 
     def read_block(self, seq: int) -> CommitCert:
         """The committed block `seq`, checked."""

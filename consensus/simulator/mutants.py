@@ -4,6 +4,7 @@ Each mutant replaces a few methods while its runs last, and says which faults br
 A test runs them all, and runs the same seeds unbroken, so that only the bug can be what was caught.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -14,18 +15,20 @@ from consensus import certificates, ordering, view_change
 from consensus.batches import Batches
 from consensus.catch_up import CatchUp
 from consensus.checkpoints import Checkpoints
-from consensus.durable import ACCEPTED, VIEW, VoteLog
-from consensus.effects import Effect, Erase, Persist
-from consensus.log import Slot, Tally
-from consensus.messages import Block, CommitCert, PreparedCert, PrePrepare, ViewChange
+from consensus.durable import ACCEPTED, CHECKPOINT, NEW_VIEW, PREPARED, VIEW, VIEW_CHANGE, VoteLog
+from consensus.effects import Effect, Erase, Executed, Persist, StoreBatches, StoreBlock
+from consensus.log import Slot, Stash, Tally
+from consensus.messages import Block, CommitCert, Message, PreparedCert, PrePrepare, ViewChange
 from consensus.ordering import Ordering
 from consensus.pacemaker import Pacemaker
 from consensus.primitives.crypto import digest
 from consensus.proofs import CheckpointCert, Vote
 from consensus.quorum import ReplicaSet
+from consensus.replica import Replica
 from consensus.simulator.app import ChainApp
+from consensus.simulator.disk import Disk
 from consensus.simulator.node import DURABLE, SimNode
-from consensus.simulator.options import FaultOptions, NetworkOptions, SimOptions, draw_options
+from consensus.simulator.options import DiskOptions, FaultOptions, NetworkOptions, SimOptions, draw_options
 from consensus.simulator.trial import SimResult, run
 from consensus.state import ReplicaState
 
@@ -142,6 +145,20 @@ def _lossy(options: SimOptions) -> SimOptions:
     return replace(options, network=NetworkOptions(loss_rate=0.3), faults=FaultOptions())
 
 
+def _torn(options: SimOptions) -> SimOptions:
+    """Crashes that tear commits."""
+    return replace(_crashing(options), disk=DiskOptions(torn_rate=0.5))
+
+
+def _rotten(options: SimOptions) -> SimOptions:
+    """One disk whose writes go astray, and crashes, so that it is read."""
+    return replace(_crashing(options), disk=DiskOptions(bad_disks=1, misdirect_rate=0.1))
+
+
+def _small_stash(options: SimOptions) -> SimOptions:
+    return replace(options, stash_max=16, batches=80)
+
+
 # Quorums and signatures
 
 
@@ -235,6 +252,86 @@ def _release_first(original: Any) -> Any:
         original(self, [effect for effect in effects if type(effect) in DURABLE])
 
     return commit
+
+
+def _skip_effects(*kinds: type) -> Callable[[Any], Any]:
+    """The replica never asks for effects of these kinds."""
+
+    def make(original: Any) -> Any:
+        def emit(self: ReplicaState, effect: Effect) -> None:
+            if not isinstance(effect, kinds):
+                original(self, effect)
+
+        return emit
+
+    return make
+
+
+def _invent_root(original: Any) -> Any:
+    def sign_attest(self: ReplicaState, result: Executed) -> Any:
+        return original(self, replace(result, journal_root=digest("hash", result.journal_root)))
+
+    return sign_attest
+
+
+# Disks
+
+
+def _keep_torn(original: Any) -> Any:
+    """After a power failure, whatever part of a commit is whole counts."""
+
+    def recover(self: Disk) -> Any:
+        if self._journal is not None:
+            effects, pool, whole = self._journal
+            kept = [effect for effect, intact in zip(effects, whole, strict=True) if intact]
+            self._journal = (kept, pool, [True] * len(kept))
+        return original(self)
+
+    return recover
+
+
+def _lie_about_fsync(original: Any) -> Any:
+    """What a commit wrote is lost in the next power failure, though it was reported as durable."""
+
+    def tear(self: Disk, effects: Any, pool: Any, torn_rate: float) -> None:
+        if self.blocks:
+            lost = max(self.blocks)
+            del self.blocks[lost]
+            self.votes = {key: value for key, value in self.votes.items() if not key.endswith(bytes([lost]))}
+            self._committed = 0
+        original(self, effects, pool, torn_rate)
+
+    return tear
+
+
+# Bounds
+
+
+def _unbounded(original: Any) -> Any:
+    """A stash without a limit."""
+
+    def put(self: Stash, sender: int, message: Message) -> None:
+        self._queues.setdefault(sender, deque()).append(message)
+
+    return put
+
+
+def _run_repeats(original: Any) -> Any:
+    def is_repeat(self: ChainApp, name: bytes) -> bool:
+        return False
+
+    return is_repeat
+
+
+def _rewind(original: Any) -> Any:
+    """A new view sets everybody back to its base, as if nothing had been delivered above it."""
+
+    def enter_view(self: Ordering, base: int, proposals: Any) -> None:
+        if base < self._state.committed:
+            self._state.committed = base
+        original(self, base, proposals)
+
+    return enter_view
 
 
 def _refuse_old(original: Any) -> Any:
@@ -334,6 +431,86 @@ def _believe_checkpoint(original: Any) -> Any:
 
 
 MUTANTS = (
+    Mutant(
+        "block_not_stored",
+        "a committed block runs, and is never stored",
+        (Patch(ReplicaState, "emit", _skip_effects(StoreBlock)),),
+    ),
+    Mutant(
+        "payloads_not_stored",
+        "votes leave before the payloads they vouch for are durable",
+        (Patch(ReplicaState, "emit", _skip_effects(StoreBatches)),),
+    ),
+    Mutant(
+        "certificate_not_persisted",
+        "a commit is sent without its prepared certificate in the log",
+        (Patch(ReplicaState, "emit", _without(PREPARED)),),
+    ),
+    Mutant(
+        "view_change_not_persisted",
+        "a view change is sent but not kept",
+        (Patch(ReplicaState, "emit", _without(VIEW_CHANGE)),),
+        prepare=_unstable,
+    ),
+    Mutant(
+        "new_view_not_persisted",
+        "a new view is announced but not kept",
+        (Patch(ReplicaState, "emit", _without(NEW_VIEW)),),
+        prepare=_unstable,
+    ),
+    Mutant(
+        "checkpoint_not_persisted",
+        "a checkpoint is attested but not kept",
+        (Patch(ReplicaState, "emit", _without(CHECKPOINT)),),
+    ),
+    Mutant(
+        "root_invented",
+        "attestations say another root than execution came to",
+        (Patch(ReplicaState, "sign_attest", _invent_root),),
+    ),
+    Mutant(
+        "new_view_of_too_few",
+        "one view change less than n−f starts a view",
+        (Patch(ReplicaSet, "collect", lambda original: property(lambda self: self.n - self.f - 1)),),
+        prepare=_unstable,
+    ),
+    Mutant(
+        "new_view_rewinds",
+        "what was delivered above a new view's base is delivered again",
+        (Patch(Ordering, "enter_view", _rewind), Patch(Replica, "check_invariants", _nothing)),
+        prepare=_unstable,
+    ),
+    Mutant(
+        "repeats_run_again",
+        "a batch that stands in two blocks runs twice, on every replica alike",
+        (Patch(ChainApp, "is_repeat", _run_repeats),),
+        ("repeat",),
+    ),
+    Mutant(
+        "torn_commit_kept",
+        "half a commit counts after a power failure",
+        (Patch(Disk, "recover", _keep_torn),),
+        prepare=_torn,
+    ),
+    Mutant(
+        "fsync_lies",
+        "a power failure takes what was durable, too",
+        (Patch(Disk, "tear", _lie_about_fsync),),
+        prepare=_torn,
+    ),
+    Mutant(
+        "checksums_ignored",
+        "a record is taken for what it should be, whatever is there",
+        (Patch(Disk, "_check", _nothing),),
+        prepare=_rotten,
+    ),
+    Mutant(
+        "stash_unbounded",
+        "messages for later are kept without limit",
+        (Patch(Stash, "put", _unbounded),),
+        ("flood",),
+        prepare=_small_stash,
+    ),
     Mutant(
         "quorum_off_by_one",
         "one vote less than a quorum makes a certificate",

@@ -42,7 +42,6 @@ from consensus.simulator.site import EPOCH_US, Observer, SendMessage, Site
 
 INBOX_MAX = 8192
 POOL_MAX = 4096
-EXECUTE_QUEUE_MAX = 512
 SLOWNESS = 20  # how many times longer everything takes on a node that is slow for a while
 
 DURABLE = frozenset((Persist, Erase, StoreBatches, StoreBlock))

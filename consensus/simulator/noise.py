@@ -21,6 +21,7 @@ from consensus.messages import (
 )
 from consensus.primitives.crypto import SIGNATURE_SIZE
 from consensus.proofs import CheckpointCert, Vote
+from consensus.simulator.app import make_payload
 from consensus.simulator.liar import Identity, Liar
 from consensus.simulator.lies import other_block
 from consensus.simulator.mutation import mutate
@@ -198,6 +199,7 @@ class Flooding(Liar):
                     Status(later, True, ahead, None, True),
                     FetchBlocks(max(1, seq), seq + 100),
                     FetchBatches((name,)),
+                    BatchPayload(make_payload(self.rng.randrange(1 << 40, 1 << 41), 1)),
                 )
             )
         )

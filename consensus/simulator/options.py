@@ -126,6 +126,8 @@ class SimOptions:
     in_flight_max: int = 4
     block_orders_max: int = 65536
     stash_max: int = 1024
+    batches_max: int = 65536
+    catch_up_blocks: int = 64
     request_timeout_us: int = 400_000
     view_timeout_us: int = 400_000
     signers_remember: bool = True
@@ -167,6 +169,8 @@ def draw_options(rng: Random, n: int) -> SimOptions:
         in_flight_max=rng.choice((1, 4, 8)),
         block_orders_max=rng.choice((8, 64, 65536)),
         stash_max=rng.choice((16, 128, 1024)),
+        batches_max=rng.choice((16, 65536, 65536)),
+        catch_up_blocks=rng.choice((8, 64)),
         request_timeout_us=rng.choice((150, 400, 1_000)) * MS_US,
         view_timeout_us=rng.choice((150, 400, 1_000)) * MS_US,
     )

@@ -25,6 +25,8 @@ DOWN_TO_ONE = (
     "in_flight_max",
     "block_orders_max",
     "stash_max",
+    "batches_max",
+    "catch_up_blocks",
     "request_timeout_us",
     "view_timeout_us",
     "network.link_capacity",

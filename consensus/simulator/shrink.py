@@ -68,7 +68,16 @@ def simpler(options: SimOptions) -> Iterator[SimOptions]:
     yield from _halved(options, "batches")
     yield from _halved(options, "fault_phase_us")
     yield from _rarer(options)
-    for name in ("commit_us", "execute_us", "window", "in_flight_max", "block_orders_max", "stash_max"):
+    for name in (
+        "commit_us",
+        "execute_us",
+        "window",
+        "in_flight_max",
+        "block_orders_max",
+        "stash_max",
+        "batches_max",
+        "catch_up_blocks",
+    ):
         yield from (other for other in _reset(options, name) if other.window >= 2 * other.checkpoint_interval)
 
 

@@ -147,6 +147,8 @@ def _live_through(cluster: Cluster) -> str:
         rage(cluster)
         settle(cluster)
         check_agreement(cluster)
+        for node in cluster.live():
+            cluster.checker.check_queues(node)
     except Exception as error:
         failure = f"{type(error).__name__}: {error}"
         return failure if isinstance(error, InvariantViolation) else f"{failure} ({_origin(error)})"

@@ -108,6 +108,19 @@ def test_blocks_are_adopted_in_order_whatever_order_they_come_in() -> None:
     assert [block.seq for block in group.seats[2].executed] == [1, 2, 3]
 
 
+def test_who_lags_while_windows_pass_keeps_the_certificates_of_the_last_one_only() -> None:
+    """Found by the simulator: each window left its certificates behind, until a bound was broken."""
+    config = replace(CONFIG, catch_up_blocks=2)
+    group = Group(config=config)
+    group.isolate(0, 1, 2, 3)
+    for first in range(1, 20 * config.window, config.window):
+        for seq in range(first, first + config.window):
+            group.deliver(2, group.voters.commit_cert(0, make_block(seq, seq)), sender=0)
+        cert = group.voters.checkpoint(make_block(seq, seq), bytes(32), bytes(32))
+        group.deliver(2, cert, sender=0)
+    assert group[2].stable_seq == seq and group[2].committed == 0
+
+
 def test_a_committed_block_waits_for_its_payload() -> None:
     group = alone()
     group.deliver(2, group.voters.commit_cert(0, make_block(1, 1)), sender=0)
