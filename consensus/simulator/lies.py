@@ -114,6 +114,8 @@ class Repeating(Bending):
     def bend(self, block: Block) -> Block:
         old = [name for name in self._old if name not in block.batches]
         self._old.update(dict.fromkeys(block.batches))
+        if old and self.rng.random() < 0.5:
+            return replace(block, batches=(self.rng.choice(old),))  # a lone batch needs no receive times
         count = min(len(old), self.rng.randint(0, 2))
         return replace(block, batches=block.batches + tuple(self.rng.sample(old, count)))
 
