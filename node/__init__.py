@@ -49,4 +49,11 @@ Only valid signatures are remembered, so a flood of bad ones pushes no good verd
 
 2026-11-24. A micro-batch goes at once while fewer than four of our own are under way; from then on
 envelopes are gathered for `batch_ms`. A lone order pays no waiting, and a loaded node shares one round.
+
+2026-11-24. The clock follows the system's clock back. It used to be kept from going back, and a node that
+was ahead for a moment then stayed ahead: its proposals were refused, and it refused those of others.
+Rising block times are the protocol's business, and what it measures by this clock copes with a jump.
+
+2026-11-24. `peers.routes` stands in config.toml and not in network.toml: how one validator reaches
+another (NAT, a proxy, a private line) is between these two, and network.toml is the same everywhere.
 """

@@ -8,7 +8,6 @@ the unknown ones in the end.
 
 import random
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -92,10 +91,6 @@ class Record:
     def unknown(self) -> list[Pending]:
         """Transfers that may have taken effect or not."""
         return [item for item in self.pending if item.place is None and not item.had_no_effect]
-
-    def error_kinds(self) -> Counter[str]:
-        """How often each kind of error was seen."""
-        return Counter(kind for _, _, kind in self.errors)
 
 
 class OneNode(Nodes):

@@ -23,6 +23,7 @@ from node.config import Config
 from node.setup import NetworkHomes, create_network
 from testnet.audit import Audit
 from testnet.chaos.disks import FileSizeLimit
+from testnet.chaos.faults import FreeDisk, Heal
 from testnet.chaos.observer import Observer
 from testnet.chaos.probes import Record, open_probes, settle
 from testnet.chaos.proxy import ProxyWires, open_proxies
@@ -40,6 +41,7 @@ Report = Callable[[str], None]
 DESKS = 2
 PACE = Pace(orders_per_envelope=50, envelopes_per_second=10.0)
 LEVEL_SECONDS = 90.0  # after the last step
+HALT_SECONDS = 60.0  # for a node whose disk fills up
 
 
 class Ground(Protocol):
@@ -103,7 +105,6 @@ async def open_user_ground(scenario: Scenario) -> AsyncIterator[Ground]:
 class _Play:
     """What happens while a scenario is played."""
 
-    session: Session
     stage: Stage
     observer: Observer
     record: Record
@@ -143,7 +144,7 @@ async def _play(
         venue = await stack.enter_async_context(open_client(launcher.network, launcher.homes.admin_seed))
         record, probes = await stack.enter_async_context(open_probes(launcher.network, venue))
         nursery = await stack.enter_async_context(trio.open_nursery())
-        play = _Play(session, Stage(launcher, ground.wires, ground.disk, nursery), Observer(launcher), record)
+        play = _Play(Stage(launcher, ground.wires, ground.disk, nursery), Observer(launcher), record)
         await play.stage.begin()
         nursery.start_soon(play.observer.run)
         nursery.start_soon(session.load, PACE, tally)
@@ -153,6 +154,7 @@ async def _play(
             await _carry_out(scenario, play, seconds, report)
         except LedgerError as error:
             play.trouble.append(str(error))
+            await play.stage.carry_out(Heal())
         play.ended_s = time.monotonic()
         nursery.cancel_scope.cancel()
     report("settling unknown outcomes")
@@ -169,6 +171,9 @@ async def _carry_out(scenario: Scenario, play: _Play, seconds: float, report: Re
     began = trio.current_time()
     for step in scenario.steps:
         await trio.sleep_until(began + step.at * seconds)
+        if isinstance(step.fault, FreeDisk):  # how soon a disk is full depends on the machine
+            with trio.move_on_after(HALT_SECONDS):
+                await play.observer.wait_halted([play.stage.roles[step.fault.who]])
         report(f"  {trio.current_time() - began:5.1f} s  {step.fault}")
         await play.stage.carry_out(step.fault)
         play.faults_s.append(time.monotonic())

@@ -69,7 +69,7 @@ class Stage:
         replicas = self.launcher.network.replicas
         self._nodes = range(self.launcher.count)
         self._pairs = [(a, b) for a in self._nodes for b in self._nodes if a != b]
-        self._conditions = Conditions(len(self._nodes), replicas.quorum, set(self._nodes))
+        self._conditions = Conditions(replicas.quorum, set(self._nodes))
 
     async def begin(self) -> None:
         """Everything runs: give the roles."""

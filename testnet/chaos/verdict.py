@@ -180,6 +180,8 @@ def _longest_wait(evidence: Evidence) -> float:
 
 
 def _fault_to_commit(evidence: Evidence) -> float | None:
+    if not evidence.faults_s:
+        return None
     began = evidence.faults_s[0]
     later = [item.returned_s for item in evidence.record.answered() if item.invoked_s >= began]
     return _milliseconds(min(later) - began) if later else None

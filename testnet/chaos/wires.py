@@ -33,7 +33,6 @@ class Wires(Protocol):
 class Conditions:
     """What works at the moment: which nodes run, and who reaches whom."""
 
-    nodes: int
     quorum: int
     running: set[int] = field(default_factory=set)  # surely
     perhaps: set[int] = field(default_factory=set)  # starting, or about to halt: may take part

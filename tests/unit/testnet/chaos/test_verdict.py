@@ -33,7 +33,7 @@ def transfer(
 
 def evidence() -> Evidence:
     """The primary was cut off from 10 to 20; transfers went on at the others every 2 s."""
-    timeline, conditions = Timeline(), Conditions(4, 3, {0, 1, 2, 3})
+    timeline, conditions = Timeline(), Conditions(3, {0, 1, 2, 3})
     timeline.note(0.0, conditions)
     conditions.held = {(a, b) for a in range(4) for b in range(4) if (a == 0) != (b == 0)}
     timeline.note(CUT_S, conditions)
