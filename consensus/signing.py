@@ -37,7 +37,7 @@ VIEW_KINDS = (VIEW_CHANGE, NEW_VIEW)
 FREE_KINDS = (COMPLAIN, ACK)
 
 PLACES_MAX = 1 << 17  # ten times what the longest window needs
-_NUMBER_MAX = 1 << 63
+NUMBER_MAX = 1 << 63
 
 
 class VoteSigner(Protocol):
@@ -87,7 +87,9 @@ class VoteRecord:
     def check(self, place: Place, message: bytes) -> bool:
         """Whether this is new and must be added before it is signed. Raises `SignatureRefused`."""
         kind, view, seq = place
-        _check_form(place, message)
+        check_place(place)
+        if len(message) != DIGEST_SIZE:
+            raise SignatureRefused("malformed", f"a digest of {len(message)} bytes")
         if kind in FREE_KINDS:
             return False
         if self._is_below_floor(place):
@@ -158,13 +160,13 @@ class RecordingSigner:
         return fresh
 
 
-def _check_form(place: Place, message: bytes) -> None:
-    """Raise unless the place is one a replica votes at, spelled the one way it is."""
+def check_place(place: Place) -> None:
+    """Raise `SignatureRefused` unless the place is one a replica votes at, spelled the one way it is."""
     kind, view, seq = place
     known = kind in ORDER_KINDS or kind in RESULT_KINDS or kind in VIEW_KINDS or kind in FREE_KINDS
     if not known:
         raise SignatureRefused("unknown-kind", f"{kind[:32]!r} is no kind of vote")
-    if not (0 <= view < _NUMBER_MAX and 0 <= seq < _NUMBER_MAX) or len(message) != DIGEST_SIZE:
-        raise SignatureRefused("malformed", f"(view {view}, seq {seq}) with a digest of {len(message)} bytes")
+    if not (0 <= view < NUMBER_MAX and 0 <= seq < NUMBER_MAX):
+        raise SignatureRefused("malformed", f"(view {view}, seq {seq}) is out of range")
     if (kind in RESULT_KINDS and view) or (kind in VIEW_KINDS and seq):
         raise SignatureRefused("malformed", f"a {kind} has no place at (view {view}, seq {seq})")

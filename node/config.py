@@ -34,6 +34,18 @@ class Home:
         return self.root / "keys" / "consensus.seed"
 
     @property
+    def signer(self) -> Path:
+        return self.root / "signer"
+
+    @property
+    def signing_record(self) -> Path:
+        return self.signer / "record"
+
+    @property
+    def signer_socket(self) -> Path:
+        return self.signer / "socket"
+
+    @property
     def tls_key(self) -> Path:
         return self.root / "keys" / "tls.key"
 
@@ -122,6 +134,15 @@ class ConsensusSettings:
 
 
 @dataclass(frozen=True)
+class SignerSettings:
+    """[signer]"""
+
+    socket: str = setting(
+        "", "Socket of a `kontor signer` that holds the key; empty: this node signs itself."
+    )
+
+
+@dataclass(frozen=True)
 class LedgerSettings:
     """[ledger]"""
 
@@ -150,6 +171,7 @@ class Config:
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     peers: PeerSettings = field(default_factory=PeerSettings)
     consensus: ConsensusSettings = field(default_factory=ConsensusSettings)
+    signer: SignerSettings = field(default_factory=SignerSettings)
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
 
@@ -159,6 +181,7 @@ _SECTIONS = {
     "admission": AdmissionSettings,
     "peers": PeerSettings,
     "consensus": ConsensusSettings,
+    "signer": SignerSettings,
     "ledger": LedgerSettings,
     "telemetry": TelemetrySettings,
 }

@@ -1,9 +1,12 @@
 """The node: one loop that turns events into durable votes, and then into messages.
 
     links ──▶ inbox ──▶ Replica.step for each event ──▶ one transaction (thread, fsync) ──▶ sends, executes
+                               └ votes are signed  ──▶ the signer's record (thread, sync) ─┘
 
 One turn takes everything that waits, so the heavier the load, the more events share one fsync and
-one write per link. Nothing of a turn leaves before its transaction is durable. If the disk, the state
+one write per link. Nothing of a turn leaves before its transaction is durable, and no
+signature before the signer's record has it; both are written side by side. An attestation alone,
+which needs no transaction, waits for its record off the loop. If the disk, the state
 or the protocol turns out to be broken, the node halts: it votes no more, and still answers queries.
 """
 
@@ -12,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import trio
 
@@ -59,6 +62,7 @@ from consensus.messages import (
 from consensus.primitives.errors import InputError, InvariantViolation, LedgerError, StorageError
 from consensus.proofs import CheckpointCert
 from consensus.replica import Replica
+from consensus.signing import SignatureRefused
 from engine.machine import Machine
 from node import faults
 from node.answers import Answers
@@ -75,6 +79,8 @@ from node.pool import PayloadPool
 from node.recent import RecentBlocks
 from node.reports import Reports
 from node.services import NodeStatus, ProvenBlock, TransferStatus, VerdictCache
+from node.signer.opening import NodeSigner
+from node.signer.remote import RemoteSigner
 from node.snapshots import Snapshots
 from node.state_sync.fetching import StateFetcher
 from node.state_sync.serving import StateServer
@@ -100,6 +106,7 @@ class Parts:
     network: Network
     replica_id: int
     replica: Replica
+    signer: NodeSigner
     ledger: Ledger
     executor: Executor
     recent: RecentBlocks
@@ -136,7 +143,9 @@ class Node:
         self._disk_seconds = 0.0  # of a small transaction, smoothed
         self._view = 0
         self._syncs = False  # a state transfer was under way at the last turn
+        parts.signer.on_refused = self._on_signature_refused
         self._halted = ""
+        self._held: list[Broadcast | Send] = []  # attestations whose signatures are not durable yet
 
     # What the front uses
 
@@ -284,6 +293,8 @@ class Node:
             self._nursery.start_soon(self._parts.server.run)
             self._nursery.start_soon(self._parts.intake.run)
             self._nursery.start_soon(self._parts.reports.run, self)
+            if isinstance(self._parts.signer, RemoteSigner):
+                self._nursery.start_soon(self._watch_signer, self._parts.signer)
             await self._carry_out(self._replica.start(self._now_us()))
             if self._replica.diverged and not self._halted:
                 self.halt("its state differs from that of f+1 validators: run `kontor heal` on its home")
@@ -333,26 +344,56 @@ class Node:
         blocks = [effect.block for effect in effects if isinstance(effect, Execute)]
         for block in blocks:
             self._parts.executor.submit(block)
+        signer = self._parts.signer
         if turn:
+            signer.begin()
             await self._commit(turn)
+        elif signer.is_urgent:
+            signer.begin()
+            await trio.to_thread.run_sync(signer.finish, limiter=self._disk)
         if turn.swap:
             await self._swap(turn.swap)
         if blocks:
             self._parts.executor.set_durable(blocks[-1].seq)
         for effect in effects:
-            self._release(effect)
+            if self._must_wait(effect):
+                self._hold(effect)
+            else:
+                self._release(effect)
 
     async def _commit(self, turn: Turn) -> None:
         """Make a turn durable: in place if the disk has lately been faster than a change of threads."""
-        ledger, started = self._parts.ledger, time.perf_counter()
+        ledger, signer, started = self._parts.ledger, self._parts.signer, time.perf_counter()
         if self._disk_seconds < IN_PLACE_SECONDS and turn.size_bytes < IN_PLACE_BYTES:
-            ledger.commit(turn)
-            seconds = time.perf_counter() - started
+            seconds = _commit_timed(ledger, signer, turn)
         else:
-            seconds = await trio.to_thread.run_sync(_commit_timed, ledger, turn, limiter=self._disk)
+            seconds = await trio.to_thread.run_sync(_commit_timed, ledger, signer, turn, limiter=self._disk)
         if turn.size_bytes < IN_PLACE_BYTES:
             self._disk_seconds += (seconds - self._disk_seconds) / 8
         self._parts.metrics.commit_seconds.observe(time.perf_counter() - started)
+
+    def _must_wait(self, effect: Effect) -> TypeGuard[Broadcast | Send]:
+        """Whether it is an attestation of ours that a crash could still make us forget."""
+        is_attest = isinstance(effect, Broadcast | Send) and isinstance(effect.message, Attest)
+        return is_attest and not self._parts.signer.is_settled
+
+    def _hold(self, effect: Broadcast | Send) -> None:
+        self._held.append(effect)
+        if len(self._held) == 1:
+            self._nursery.start_soon(self._release_held)
+
+    async def _release_held(self) -> None:
+        """Write down what was attested, however much comes meanwhile, and let it out."""
+        try:
+            while self._held and not self._halted:
+                count = len(self._held)
+                self._parts.signer.begin()
+                await trio.to_thread.run_sync(self._parts.signer.finish)
+                held, self._held = self._held[:count], self._held[count:]
+                for effect in held:
+                    self._release(effect)
+        except (StorageError, OSError) as error:
+            self.halt(str(error))
 
     def _release(self, effect: Effect) -> None:
         match effect:
@@ -380,6 +421,9 @@ class Node:
                 self._parts.pool.done(digests)
             case Stable(seq):
                 self._parts.executor.on_stable(seq, self._replica.certificate)
+                # A view being entered may start from an older checkpoint than the newest.
+                if self._replica.active:
+                    self._parts.signer.raise_floor(self._replica.view, seq)
             case Blame():
                 self._blame(effect)
             case Diverged():
@@ -455,6 +499,14 @@ class Node:
         except* (LedgerError, OSError) as group:
             self.halt("; ".join(str(error) for error in group.exceptions))
 
+    async def _watch_signer(self, signer: RemoteSigner) -> None:
+        """Without its signer a node cannot vote: it says so at once, not with the next block."""
+        self.halt(await signer.watch())
+
+    def _on_signature_refused(self, error: SignatureRefused) -> None:
+        self._parts.metrics.signer_refusals.labels(error.code).inc()
+        self._parts.log.warning("signature refused", reason=str(error))
+
     def halt(self, reason: str) -> None:
         """Vote no more. Queries go on, so that an operator can look."""
         self._halted = reason
@@ -524,8 +576,9 @@ def is_heavy(message: Message) -> bool:
     return isinstance(message, CERTIFICATES) or (isinstance(message, PrePrepare) and bool(message.acks))
 
 
-def _commit_timed(ledger: Ledger, turn: Turn) -> float:
-    """In a worker thread: commit, and return how long the disk took."""
+def _commit_timed(ledger: Ledger, signer: NodeSigner, turn: Turn) -> float:
+    """Commit while the signer's own thread writes its record; return how long that took, in seconds."""
     started = time.perf_counter()
     ledger.commit(turn)
+    signer.finish()
     return time.perf_counter() - started

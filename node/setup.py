@@ -12,6 +12,7 @@ from consensus.primitives.errors import ConfigError
 from node.config import Config, Home, NodeSettings, TelemetrySettings, write_config
 from node.keys import TlsIdentity, load_certificate, load_signer, new_seed, new_tls_identity, write_seed
 from node.network import Address, Capacity, Network, Rules, Validator, load_network, render_network
+from node.signer.opening import begin_record
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ class NodeKeys:
         )
 
     def write(self, home: Home) -> None:
-        """Write them into `home`. Refuses to overwrite."""
+        """Write them into `home`, and begin the signing record. Refuses to overwrite."""
         write_seed(home.consensus_seed, self.seed)
+        begin_record(home, Ed25519Signer(self.seed).public_key)
         self.tls.write(home.tls_key, home.tls_certificate)
 
 
@@ -147,17 +149,22 @@ def write_network(path: Path, network: Network) -> None:
     os.replace(partial, path)
 
 
-def check_node_identity(home: Home, network: Network, node_id: int) -> None:
-    """Raise `ConfigError` unless the keys in `home` are those of validator `node_id`."""
+def check_node_identity(home: Home, network: Network, node_id: int, public_key: bytes | None = None) -> None:
+    """Raise `ConfigError` unless the keys in `home` are those of validator `node_id`.
+
+    `public_key` is that of a signer outside the home; without it the seed must be there.
+    """
     if node_id >= len(network.validators):
         raise ConfigError(
             f"{home.config}: 'node.id' is {node_id}, but {home.network} lists only"
             f" {len(network.validators)} validators: correct the id"
         )
     validator = network.validators[node_id]
-    if load_signer(home.consensus_seed).public_key != validator.consensus_key:
+    own = load_signer(home.consensus_seed).public_key if public_key is None else public_key
+    if own != validator.consensus_key:
+        where = home.consensus_seed if public_key is None else "what the signer holds"
         raise ConfigError(
-            f"{home.consensus_seed} is not the key of validator {node_id} in {home.network}:"
+            f"{where} is not the key of validator {node_id} in {home.network}:"
             " correct 'node.id', or use the network file that this key belongs to"
         )
     if load_certificate(home.tls_certificate) != validator.tls_certificate:

@@ -14,7 +14,6 @@ from consensus.effects import Connected
 from consensus.primitives.crypto import Ed25519Verifier
 from consensus.primitives.errors import ConfigError, LedgerError
 from consensus.replica import Replica, ReplicaConfig
-from consensus.signing import RecordingSigner, VoteRecord
 from engine.tables.manifest import table_shapes
 from node import faults
 from node.answers import Answers
@@ -23,7 +22,6 @@ from node.executor import Executor
 from node.history import History
 from node.inbox import Inbox
 from node.ingress import serve_clients
-from node.keys import load_signer
 from node.ledger import Ledger
 from node.network import Address, Network, load_network, parse_address
 from node.payloads import PayloadIntake
@@ -34,6 +32,7 @@ from node.reports import Reports
 from node.runtime import Node, Parts
 from node.services import VerdictCache
 from node.setup import check_node_identity
+from node.signer.opening import NodeSigner, open_signer
 from node.snapshots import Snapshots
 from node.state_sync.fetching import StateFetcher
 from node.state_sync.serving import StateServer
@@ -77,12 +76,17 @@ async def run_node(
     """
     home = Home(root)
     config, network = load_config(home.config), load_network(home.network)
-    check_node_identity(home, network, config.node.id)
     log = _open_log(home, config)
     if faults.INJECTED.path is not None:
         log.warning("faults are injected", path=str(faults.INJECTED.path), faults=str(faults.INJECTED.read()))
     try:
-        with _one_error(), HomeLock(home.data), open_stores(home, config, network) as stores:
+        with (
+            _one_error(),
+            HomeLock(home.data),
+            open_signer(home, config, network) as signer,
+            open_stores(home, config, network) as stores,
+        ):
+            check_node_identity(home, network, config.node.id, signer.public_key)
             report(f"node {config.node.id} of chain {network.chain_id.hex()[:16]}: preparing the engine")
             await trio.to_thread.run_sync(warm_kernels, report)
             recovered = await trio.to_thread.run_sync(partial(_recover, network, stores, report))
@@ -91,7 +95,7 @@ async def run_node(
                 if handle_signals:
                     sys.setswitchinterval(SWITCH_SECONDS)
                     await nursery.start(_stop_on_signal, nursery.cancel_scope, report)
-                node = await nursery.start(_run, home, config, network, stores, recovered, log)
+                node = await nursery.start(_run, home, config, network, signer, stores, recovered, log)
                 report(f"node {config.node.id} at height {recovered.executed}: ready")
                 task_status.started(node)
     finally:
@@ -123,12 +127,13 @@ async def _run(
     home: Home,
     config: Config,
     network: Network,
+    signer: NodeSigner,
     stores: Stores,
     recovered: Recovered,
     log: Log,
     task_status: trio.TaskStatus[Node],
 ) -> None:
-    node, parts = build_node(home, config, network, stores, recovered, log)
+    node, parts = build_node(home, config, network, signer, stores, recovered, log)
     ready = await trio.to_thread.run_sync(ready_batches, stores.ledger, config.node.id)
     validator = network.validators[config.node.id]
     listen = _listen_address(config.node.peer_listen, validator.peer_address, "node.peer_listen")
@@ -150,7 +155,13 @@ async def _run(
 
 
 def build_node(
-    home: Home, config: Config, network: Network, stores: Stores, recovered: Recovered, log: Log
+    home: Home,
+    config: Config,
+    network: Network,
+    signer: NodeSigner,
+    stores: Stores,
+    recovered: Recovered,
+    log: Log,
 ) -> tuple[Node, Parts]:
     """Wire the parts together; nothing runs yet."""
     replica_id, replicas = config.node.id, network.replicas
@@ -167,7 +178,7 @@ def build_node(
     replica = Replica(
         replica_id,
         replicas,
-        [RecordingSigner(load_signer(home.consensus_seed), VoteRecord())],
+        [signer],
         verifier,
         replica_config(config, network),
         stores.ledger.votes(),
@@ -222,6 +233,7 @@ def build_node(
         network=network,
         replica_id=replica_id,
         replica=replica,
+        signer=signer,
         ledger=stores.ledger,
         executor=executor,
         recent=RecentBlocks(recovered.machine, stores.history, metrics),

@@ -82,6 +82,9 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.peer_faults = self._counter("peer_faults", "Rules broken on peer links, by kind.", "kind")
         self.blamed = self._counter("blamed", "Protocol rules broken by validators.", "replica", "reason")
+        self.signer_refusals = self._counter(
+            "signer_refusals", "Votes that our own signer refused, by reason.", "code"
+        )
         self.client_errors = self._counter("client_errors", "Requests of clients that were refused.", "code")
         self.peer_bytes = self._counter("peer_bytes", "Bytes on peer links.", "direction")
         self.peer_messages = self._counter("peer_messages", "Messages on peer links.", "direction")

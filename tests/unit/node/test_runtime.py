@@ -41,7 +41,7 @@ def _node(data: Path) -> tuple[Node, StringIO]:
     out = Log(log, "debug")
     membership = Membership(Venue().machine, NOWHERE)
     parts: Any = SimpleNamespace(
-        replica=None, inbox=None, answers=reader, executor=reader, recent=reader,
+        replica=None, signer=SimpleNamespace(), inbox=None, answers=reader, executor=reader, recent=reader,
         home=SimpleNamespace(data=data, network=data / "network.toml"), dump_bytes_max=1,
         ledger=None, snapshots=None, metrics=Metrics(), log=out,
         reports=Reports(data / "evidence", CHAIN_ID, membership, Ed25519Verifier(), out),

@@ -1,0 +1,109 @@
+"""Beginning a signing record, and opening the signer of a home: in the node's process, or over a socket."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from consensus.primitives.errors import ConfigError
+from consensus.signing import SignatureRefused, VoteSigner
+from node.config import Config, Home
+from node.keys import load_signer
+from node.network import Network
+from node.signer.local import LocalSigner
+from node.signer.record import SigningRecord
+from node.signer.remote import RemoteSigner
+from node.storage import HomeLock
+
+_IN_USE = "a signer or a node already signs with this key; stop it first"
+
+
+class NodeSigner(VoteSigner, Protocol):
+    """What the node's loop asks of its signer, wherever that is.
+
+    In every turn: sign (inside `Replica.step`), `begin`, `finish`, and only then send.
+    """
+
+    on_refused: Callable[[SignatureRefused], None]
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether votes were signed since `begin`; results of execution may wait a little."""
+        ...
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything signed is durable."""
+        ...
+
+    def begin(self) -> None:
+        """Start to make durable what was signed."""
+        ...
+
+    def finish(self) -> None:
+        """Wait until that is done; from any thread. Raises `StorageError`."""
+        ...
+
+    def raise_floor(self, view: int, seq: int) -> None:
+        """The checkpoint at `seq` is stable and durable, and so is `view`: sign nothing below."""
+        ...
+
+
+@contextmanager
+def open_signer(home: Home, config: Config, network: Network) -> Iterator[NodeSigner]:
+    """The signer that config.toml names. Raises `ConfigError` or `StorageError` unless it may sign."""
+    if config.signer.socket:
+        path = home.root / config.signer.socket
+        check_no_seed(home, path)
+        remote = RemoteSigner(path, network.chain_id)
+        try:
+            yield remote
+        finally:
+            remote.close()
+        return
+    with open_record(home, network) as record:
+        local = LocalSigner(load_signer(home.consensus_seed), network.chain_id, record)
+        try:
+            yield local
+        finally:
+            local.close()
+
+
+@contextmanager
+def open_record(home: Home, network: Network) -> Iterator[SigningRecord]:
+    """Lock a home's signing record and check that its key may sign for `network`."""
+    public_key = load_signer(home.consensus_seed).public_key
+    with signer_lock(home):
+        record = SigningRecord.open(home.signing_record)
+        try:
+            record.check_ready(public_key)
+            record.bind(network.chain_id)
+            yield record
+        finally:
+            record.close()
+
+
+@contextmanager
+def signer_lock(home: Home) -> Iterator[None]:
+    """Whoever signs with the key of `home`, or changes its record, is alone."""
+    if not home.signer.is_dir():
+        raise ConfigError(
+            f"{home.signer} does not exist, so what the key in {home.root} signed is not known: put it back;"
+            " for a home made by a version that kept no record, see `kontor signer adopt`"
+        )
+    with HomeLock(home.signer, _IN_USE):
+        yield
+
+
+def begin_record(home: Home, public_key: bytes) -> None:
+    """Begin the record of a key that was made just now. Refuses where one exists."""
+    SigningRecord.create(home.signing_record, public_key).close()
+
+
+def check_no_seed(home: Home, socket: Path) -> None:
+    """Raise `ConfigError` if a node that uses a separate signer still holds a seed itself."""
+    if home.consensus_seed.exists():
+        raise ConfigError(
+            f"'signer.socket' names {socket}, but {home.consensus_seed} is here, too: a key has one home;"
+            " move the seed to the signer's home"
+        )
