@@ -55,6 +55,7 @@ class Slot:
     `fresh`      it came as a pre-prepare of its own, not in a new view: clock, size, order are checked
     `acks`       what proves the order of its batches, until it is prepared
     `ordered`    that order is proven, or needs no proof
+    `offered_us` when it came
     `complete`   every payload it lists is held
     `refused`    it breaks a rule: never to be voted for
     `accepted`   this replica voted for it (its record is durable before the vote leaves)
@@ -70,6 +71,7 @@ class Slot:
         "complete",
         "digest",
         "fresh",
+        "offered_us",
         "ordered",
         "prepared",
         "prepares",
@@ -85,6 +87,7 @@ class Slot:
         self.fresh = False
         self.acks: tuple[Ack, ...] = ()
         self.ordered = False
+        self.offered_us = 0
         self.complete = False
         self.refused = False
         self.accepted = False

@@ -20,6 +20,7 @@ from consensus.certificates import (
 from consensus.effects import BatchReady, Execute, StoreBatches, StoreBlock
 from consensus.log import Slot, Stash, Tally
 from consensus.messages import Block, Commit, CommitCert, Message, Prepare, PreparedCert, PrePrepare
+from consensus.pace import Pace
 from consensus.primitives.errors import ProtocolError, ensure
 from consensus.receive_times import ReceiveTimes
 from consensus.signing import SignatureRefused
@@ -50,6 +51,7 @@ class Ordering:
         self._state = state
         self._batches = batches
         self.times = ReceiveTimes(state, batches)
+        self.pace = Pace(state, batches)
         self._last_time_ms = 0
         self._executing: dict[int, bytes] = {}
 
@@ -116,6 +118,7 @@ class Ordering:
         if not m.block.batches and m.block.seq > state.boundary and state.executed >= m.block.seq - 1:
             raise Refused("empty-block", f"block {m.block.seq} is empty, and no boundary is to be reached")
         self._prove_order(sender, slot, m)
+        self.pace.on_proposal(m.block, is_idle=self.proposed_seq <= state.committed)
         self._offer(slot, replace(m, acks=()) if m.acks else m, fresh=True)
 
     def _prove_order(self, sender: int, slot: Slot, m: PrePrepare) -> None:
@@ -215,6 +218,7 @@ class Ordering:
         state, block = self._state, proposal.block
         self.proposed_seq = max(self.proposed_seq, slot.seq)
         slot.proposal, slot.digest, slot.fresh = proposal, block.digest, fresh
+        slot.offered_us = state.now_us
         self._batches.assign(block)
         if slot.seq > state.committed:
             slot.complete = self._batches.want(block, state.primary)
@@ -237,6 +241,7 @@ class Ordering:
             self._prepare(slot, PreparedCert(slot.proposal, votes))
         if not slot.certified and slot.commits.count(digest) >= quorum:
             slot.certified = True
+            self.pace.on_commit(slot.offered_us)
             if slot.seq > self._state.committed and slot.seq not in self.certified:
                 commits = slot.commits.votes(digest, quorum)
                 self._certify(CommitCert(slot.proposal.view, slot.proposal.block, commits))
@@ -383,6 +388,7 @@ class Ordering:
         self.proposed_seq = self.last_seq = 0
         self._batches.start_view()
         self.times.start_view()
+        self.pace.start_view()
         for seq, cert in self.certified.items():
             self._batches.assign(cert.block)
             if seq <= self._state.committed + PAYLOADS_AHEAD:

@@ -1,22 +1,26 @@
 """When to give up on a primary: deadlines for pending work, and complaints (step one of a view change).
 
 Two deadlines, both doubled by each view that brought nothing. *Stalled*: work is pending and nothing
-was delivered for `request_timeout_us`; finds a dead primary fast. *Ignored*: one batch has waited for
-`patience_us`, whatever else was delivered; finds a primary that censors. Complaining changes nothing
-by itself: the replica goes on voting, so one that was merely cut off cannot wedge itself. Only n−f
-complaints end a view.
+was delivered for the deadline of `pace`; finds a dead primary fast. *Ignored*: one batch has waited for
+`patience_us`, whatever else was delivered (full blocks in order of arrival excuse that). A primary that
+is alive and slow, or leaves somebody out, is found sooner: `pace` says by which rules. Complaining
+changes nothing by itself: the replica goes on voting, so one that was merely cut off cannot wedge
+itself. Only n−f complaints end a view.
 """
+
+from itertools import islice
 
 from consensus.batches import Batches
 from consensus.certificates import check_complain
 from consensus.effects import CancelTimer, SendBatches, SetTimer
-from consensus.messages import FETCH_MAX, Complain
+from consensus.messages import Complain
 from consensus.ordering import Ordering
 from consensus.state import ReplicaState
 
 REQUEST = "request"
 NEW_VIEW = "new-view"
 
+REMINDED_MAX = 64  # batches handed over at once
 COMPLAINT_LIFE = 4  # request timeouts; complaints are repeated while their cause lasts
 
 
@@ -39,7 +43,8 @@ class Pacemaker:
         self._armed = False
         self._busy_since_us = 0
         self._view_since_us = 0
-        self._reminded_us = 0
+        self._due_us = 0
+        self._overslept = False
         self._delivered = 0
 
     # Deadlines
@@ -54,7 +59,7 @@ class Pacemaker:
         if not self._armed and state.active and not state.leads and state.may_vote and self._is_busy():
             self._armed = True
             self._busy_since_us = state.now_us
-            state.emit(SetTimer(REQUEST, self._scaled(state.config.request_timeout_us) // 2))
+            self._set_timer(self._timeout_us() // 2)
 
     def _is_busy(self) -> bool:
         """Whether anything waits for the primary; stray votes do not count, or one liar could stall us.
@@ -76,19 +81,44 @@ class Pacemaker:
         if not state.active or state.leads or not self._is_busy():
             self._dissatisfied = False
             return
-        timeout = self._scaled(state.config.request_timeout_us)
+        if self._was_late():
+            return
+        timeout = self._timeout_us()
         stalled_us = state.now_us - self._last_progress_us()
-        ignored_us = state.now_us - self._oldest_since_us()
+        pace = self._ordering.pace
+        ignored_us = 0 if pace.is_loaded else state.now_us - self._oldest_since_us()
         patience = self._scaled(state.config.patience_us)
-        is_overdue = stalled_us >= timeout or ignored_us >= patience
+        fault = pace.fault()
+        is_overdue = stalled_us >= timeout or ignored_us >= patience or bool(fault)
         self._dissatisfied = is_overdue and not is_behind
         if self._dissatisfied:
+            state.count(f"{fault or 'silent'}_primaries")
             self._complain()
+        elif pace.passed_over in self._batches.pending:
+            self._remind(timeout, [pace.passed_over])
         elif stalled_us >= timeout // 2 or ignored_us >= patience // 2:
-            self._remind(timeout)
+            self._remind(timeout, list(islice(self._batches.pending, REMINDED_MAX)))
         self._armed = True
         half = timeout // 2
-        state.emit(SetTimer(REQUEST, half if stalled_us >= timeout else max(half - stalled_us % half, 1_000)))
+        self._set_timer(half if stalled_us >= timeout else max(half - stalled_us % half, 1_000))
+
+    def _set_timer(self, delay_us: int) -> None:
+        self._due_us = self._state.now_us + delay_us
+        self._state.emit(SetTimer(REQUEST, delay_us))
+
+    def _was_late(self) -> bool:
+        """Whether the timer came so late that this machine slept while it should have listened: then
+        what the primary sent may still lie unread, and gets a moment. Not twice in a row."""
+        late_us = self._state.now_us - self._due_us
+        self._overslept = late_us > self._state.config.request_timeout_us // 4 and not self._overslept
+        if self._overslept:
+            self._state.count("overslept")
+            self._armed = True
+            self._set_timer(self._state.config.request_timeout_us // 4)
+        return self._overslept
+
+    def _timeout_us(self) -> int:
+        return self._scaled(self._ordering.pace.deadline_us)
 
     def _last_progress_us(self) -> int:
         """Since when something waits and nothing was delivered. Where the clock jumped back: since now."""
@@ -103,17 +133,10 @@ class Pacemaker:
         since = oldest.since_us if oldest else self._state.now_us
         return min(max(since, self._view_since_us), self._state.now_us)
 
-    def _remind(self, interval_us: int) -> None:
-        """Hand the primary the oldest batches it has not proposed: perhaps it never got them."""
+    def _remind(self, interval_us: int, waiting: list[bytes]) -> None:
+        """Hand the primary batches it has not proposed: perhaps it never got them."""
         state = self._state
-        if not state.may("remind", state.primary, interval_us):
-            return
-        waiting = []
-        for digest in self._batches.pending:
-            waiting.append(digest)
-            if len(waiting) == FETCH_MAX // 16:
-                break
-        if waiting:
+        if waiting and state.may("remind", state.primary, interval_us):
             state.emit(SendBatches(state.primary, tuple(waiting)))
             state.count("reminders")
 
@@ -176,7 +199,7 @@ class Pacemaker:
     def _fresh(self) -> list[Complain]:
         """Complaints about the current view that were repeated lately."""
         state = self._state
-        life = COMPLAINT_LIFE * self._scaled(state.config.request_timeout_us)
+        life = COMPLAINT_LIFE * self._timeout_us()
         return [
             m
             for replica, m in sorted(self._complaints.items())

@@ -60,8 +60,8 @@ class ReceiveTimes:
         if name not in self._batches.pending:
             return
         self._judge(name)
-        self._untold[name] = None
         if not self._state.is_primary:
+            self._untold[name] = None
             self._arm(TELL_US)
 
     def start_view(self) -> None:
@@ -82,8 +82,8 @@ class ReceiveTimes:
 
     def tell_again(self) -> None:
         """The primary may have heard nothing so far: tell it about all that is pending."""
-        self._untold = dict.fromkeys(self._batches.pending)
-        if self._untold and not self._state.is_primary:
+        self._untold = {} if self._state.is_primary else dict.fromkeys(self._batches.pending)
+        if self._untold:
             self._arm(TELL_US)
 
     def on_timer(self) -> None:

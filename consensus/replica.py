@@ -6,6 +6,7 @@ batches.py       micro-batches held, pending, wanted
 ordering.py      the normal case: pre-prepare, prepare, commit, deliver
 receive_times.py signed receive times, and the order of a block's batches
 checkpoints.py   attestations, stable checkpoints, divergence
+pace.py          what a primary owes while work waits
 pacemaker.py     deadlines and complaints
 view_change.py   leaving a view, starting the next
 membership.py    the change from one epoch's validators to the next

@@ -120,7 +120,12 @@ class PeerSettings:
 class ConsensusSettings:
     """[consensus]"""
 
-    request_timeout_ms: int = setting(500, "A request unordered for longer makes us complain.", 10, 600_000)
+    request_timeout_ms: int = setting(
+        300,
+        "A primary silent for longer is complained of; grows with slow rounds, sixfold at most.",
+        10,
+        600_000,
+    )
     view_timeout_ms: int = setting(
         500, "How long a new view may take; doubles with each failure.", 10, 600_000
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from consensus.batches import SETTLED_MAX
 from consensus.certificates import REMEMBERED_DIGESTS_MAX
+from consensus.receive_times import TIMES_MAX
 from consensus.replica import Replica
 from consensus.state import ReplicaConfig
 
@@ -39,6 +40,10 @@ class Bounds:
             "wanted": work,
             "_assigned": work,
             "_stored": work,
+            "ready": work,
+            "_untold": work,
+            "_told": n * TIMES_MAX,
+            "_acks.*": TIMES_MAX,
             "_settled": SETTLED_MAX,
             "_digests": REMEMBERED_DIGESTS_MAX,
             "_places": REMEMBERED_DIGESTS_MAX,
