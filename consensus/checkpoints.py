@@ -49,8 +49,7 @@ class Checkpoints:
         """After a restart: attest again what the node replayed, and what was attested of checkpoints."""
         stable = self._state.votes.stable
         for result in replayed:
-            if result.state:
-                self._state.learn_boundary(result.seq, result.state)
+            self._learn_boundary(result)
             if stable is not None and result.seq == stable.seq:
                 self._compare_with_stable(stable, result)
             if self._may_attest(result.seq):
@@ -79,8 +78,7 @@ class Checkpoints:
             f"block {result.seq} came {'with' if result.state else 'without'} a state summary",
         )
         state.executed = result.seq
-        if result.state:
-            state.learn_boundary(result.seq, result.state)
+        self._learn_boundary(result)
         stable = state.votes.stable
         if stable is not None and result.seq == stable.seq:
             self._compare_with_stable(stable, result)
@@ -90,6 +88,12 @@ class Checkpoints:
                 state.broadcast(attest)
             self._judge(result.seq)
         self._announce_stable()
+
+    def _learn_boundary(self, result: Executed) -> None:
+        if result.state:
+            self._state.learn_boundary(result.seq, result.state)
+        else:
+            self._state.learn_scheduled(result.seq, result.boundary)
 
     def _may_attest(self, seq: int) -> bool:
         state = self._state

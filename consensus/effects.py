@@ -49,13 +49,15 @@ class TimerFired:
 @dataclass(frozen=True)
 class Executed:
     """Block `seq` ran. `state` and `epoch`, the validators for seq + 1, come at checkpoints, which are
-    replayable from disk."""
+    replayable from disk. `boundary`, the boundary scheduled by then, comes with every block: until the
+    next checkpoint it is our own word only, which suffices to hasten there."""
 
     seq: int
     block_digest: bytes
     journal_root: bytes
     state: StateSummary | None = None
     epoch: Epoch | None = None
+    boundary: int = 0
 
 
 @dataclass(frozen=True)

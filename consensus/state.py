@@ -218,12 +218,20 @@ class ReplicaState:
         """
         if seq < max(self._told_seq, self.replicas.record.first_seq - 1):
             return
-        self._told_seq = seq
         boundary = summary.boundary
         if summary.epoch != self.replicas.record.digest:
             boundary = seq
         elif boundary < max(seq, self.replicas.record.first_seq) or seq == self.config.resume_after:
             boundary = 0
+        self._set_boundary(seq, boundary)
+
+    def learn_scheduled(self, seq: int, boundary: int) -> None:
+        """What our own state says after block `seq`, before a checkpoint says it to others."""
+        if seq > self._told_seq and boundary > seq:
+            self._set_boundary(seq, boundary)
+
+    def _set_boundary(self, seq: int, boundary: int) -> None:
+        self._told_seq = seq
         if boundary != self.boundary:
             self.boundary = boundary
             self.authority.end_at(boundary)

@@ -134,6 +134,10 @@ class Machine:
         """The validators for the next block."""
         return current_epoch(self.state)
 
+    def boundary(self) -> int:
+        """The block at which the pending change takes effect; 0: none is pending."""
+        return next_boundary(self.state)
+
     def summary(self) -> StateSummary:
         """What a checkpoint says of the state. Hashes what changed."""
         parts = tuple(self.table_roots().values())

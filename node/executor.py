@@ -45,11 +45,13 @@ class ExecutedBlock:
     result: BlockResult
     state: StateSummary | None
     epoch: Epoch | None
+    boundary: int = 0
 
     @property
     def event(self) -> Executed:
         """What the replica is told."""
-        return Executed(self.block.seq, self.block.digest, self.result.journal_root, self.state, self.epoch)
+        root = self.result.journal_root
+        return Executed(self.block.seq, self.block.digest, root, self.state, self.epoch, self.boundary)
 
 
 @dataclass(frozen=True)
@@ -295,8 +297,8 @@ def apply_block(
     ensure(machine.height + 1 == block.seq, f"block {block.seq} after height {machine.height}")
     result = machine.apply(block.seq, block.digest, block.time_ms, batches, verdicts)
     if block.seq % checkpoint_interval != 0:
-        return ExecutedBlock(block, result, None, None)
-    return ExecutedBlock(block, result, machine.summary(), machine.epoch())
+        return ExecutedBlock(block, result, None, None, machine.boundary())
+    return ExecutedBlock(block, result, machine.summary(), machine.epoch(), machine.boundary())
 
 
 def _stored(ledger: Ledger, name: bytes) -> bytes:

@@ -87,10 +87,10 @@ class ChainApp:
             self._state,
         )
         if self.height % self._interval:
-            return Executed(block.seq, block.digest, self.journal_root)
+            return Executed(block.seq, block.digest, self.journal_root, boundary=self.boundary)
         self._change()
         summary = StateSummary(self._state, (self._state,), self.epoch.digest, self.boundary)
-        return Executed(block.seq, block.digest, self.journal_root, summary, self.epoch)
+        return Executed(block.seq, block.digest, self.journal_root, summary, self.epoch, self.boundary)
 
     def _schedule(self, seq: int, payload: bytes) -> None:
         """Note a change, unless one is pending or it cannot be."""

@@ -6,11 +6,12 @@ every vote across crashes. What the rules are and where they come from stands wi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from consensus.durable import (
     ACCEPTED,
     CHECKPOINT,
+    EPOCH,
     NEW_VIEW,
     PREPARED,
     STABLE,
@@ -18,7 +19,7 @@ from consensus.durable import (
     VIEW_CHANGE,
     seq_key,
 )
-from consensus.effects import Effect, StoreBlock
+from consensus.effects import Effect, Executed, StoreBlock
 from consensus.messages import (
     CODEC,
     Ack,
@@ -27,6 +28,7 @@ from consensus.messages import (
     Commit,
     CommitCert,
     Complain,
+    Epochs,
     Message,
     NewView,
     Prepare,
@@ -38,7 +40,7 @@ from consensus.messages import (
 from consensus.primitives.crypto import Verifier
 from consensus.primitives.errors import InvariantViolation, SignatureError
 from consensus.proofs import CheckpointCert, Vote, signing_digest
-from consensus.quorum import ReplicaSet
+from consensus.quorum import ReplicaSet, epoch_of
 from consensus.simulator.node import SimNode
 from consensus.simulator.queues import Bounds
 
@@ -77,9 +79,9 @@ class Checker:
         self._window = window
         self.committed: dict[int, Committed] = {}
         self.counters: dict[str, int] = {}
-        self._replicas = replicas
+        self._epochs = [replicas]  # as honest nodes' executions say
+        self._boundaries: dict[int, int] = {}  # last block of an epoch, by its number
         self._verifier = verifier
-        self._quorum = -(-(replicas.n + (replicas.n - 1) // 3 + 1) // 2)  # ⌈(n+f+1)/2⌉, counted on its own
         self._decoded: dict[bytes, object] = {}
         self._digests: dict[tuple[str, int, int, bytes], bytes] = {}
         self._votes: dict[tuple[int, str, int, int], bytes] = {}
@@ -89,6 +91,8 @@ class Checker:
         self._left: dict[int, int] = {}
         self._roots: dict[int, bytes] = {}
         self._marks: dict[int, tuple[int, ...]] = {}
+        self._entered: dict[int, int] = {}
+        self._resumed_after = 0
         self._genuine: dict[int, object] = {}
         self._times: dict[bytes, tuple[int, int]] = {}  # earliest and latest that honest replicas signed
         self._bounds = bounds
@@ -116,11 +120,13 @@ class Checker:
             self._fail(node, f"came back with checkpoint {replica.stable_seq}, after {promised.stable}")
         for result in node.replayed:
             self._check_root(node, result.seq, result.journal_root)
+            self._learn_epoch(node, result)
 
     def on_wipe(self, node: SimNode) -> None:
         """Its disk is empty now: it is one of the f who may contradict what they said."""
         self._note("wipes")
-        for table in (self._votes, self._commits, self._left, self._marks, self._promised):
+        tables = (self._votes, self._commits, self._left, self._marks, self._promised, self._entered)
+        for table in tables:
             _forget(table, node.id)
 
     def on_turn(self, node: SimNode, effects: Sequence[Effect]) -> None:
@@ -151,15 +157,16 @@ class Checker:
         for effect in effects:
             if isinstance(effect, StoreBlock):
                 self._check_stored(node, effect.cert)
+        self._check_epoch_entries(node)
         low = self._durable_low(node)
         promised = self._promised.setdefault(node.id, Promise())
         promised.stable = max(promised.stable, low)
         ahead = max(0, node.disk.committed - low - self._window)
-        most = 4 * self._window + 8 + 2 * ahead
+        most = 4 * self._window + 8 + 2 * ahead + len(self._epochs)
         if len(node.disk.votes) > most:
             self._fail(node, f"has {len(node.disk.votes)} entries in its vote log; at most {most} are due")
 
-    def on_execute(self, node: SimNode, block: Block, journal_root: bytes) -> None:
+    def on_execute(self, node: SimNode, block: Block, result: Executed) -> None:
         """Only what is committed and durable runs, each batch once, and equal heights have equal roots."""
         stored = node.disk.blocks.get(block.seq)
         if stored is None or stored.block.digest != block.digest:
@@ -167,7 +174,70 @@ class Checker:
         for name in node.app.ran:
             if self._ran.setdefault(name, block.seq) != block.seq:
                 self._fail(node, f"ran batch {name.hex()[:8]} in blocks {self._ran[name]} and {block.seq}")
-        self._check_root(node, block.seq, journal_root)
+        self._check_root(node, block.seq, result.journal_root)
+        self._learn_epoch(node, result)
+
+    # Epochs: what the state says counts, whatever a replica makes of it
+
+    def _learn_epoch(self, node: SimNode, result: Executed) -> None:
+        """All honest states tell of the same boundaries and the same validators after them."""
+        if result.state is None or result.epoch is None:
+            return
+        epoch, latest = result.epoch, self._epochs[-1]
+        if epoch.number == latest.epoch + 1:
+            self._note("epochs")
+            self._epochs.append(ReplicaSet(latest.chain_id, epoch))
+            boundary = self._boundaries.setdefault(latest.epoch, result.seq)
+            if boundary != result.seq:
+                self._fail(node, f"starts epoch {epoch.number} after {result.seq}, not {boundary}")
+        elif epoch.number > latest.epoch or self._epochs[epoch.number].record != epoch:
+            self._fail(node, f"has other validators in epoch {epoch.number} than others")
+        if result.state.boundary > result.seq and result.state.boundary != self._resumed_after:
+            known = self._boundaries.setdefault(epoch.number, result.state.boundary)
+            if known != result.state.boundary:
+                self._fail(node, f"ends epoch {epoch.number} at {result.state.boundary}, others at {known}")
+
+    def _check_epoch_entries(self, node: SimNode) -> None:
+        """Whoever is in an epoch holds the proof of each change up to it, by the quorum before it."""
+        number = epoch_of(int.from_bytes(node.disk.votes.get(VIEW, b"")[:8], "big"))
+        if number > self._entered.get(node.id, 0):
+            for later in range(1, number + 1):
+                self._check_epoch_entry(node, later)
+            self._entered[node.id] = number
+
+    def _check_epoch_entry(self, node: SimNode, number: int) -> None:
+        entry = self._entry(node, seq_key(EPOCH, number))
+        if not isinstance(entry, Epochs):
+            self._fail(node, f"entered epoch {number} without a durable proof of it")
+        elif number >= len(self._epochs) or entry.proofs[0].epoch != self._epochs[number].record:
+            self._fail(node, f"entered an epoch {number} that no state tells of")
+        else:
+            self._check_checkpoint(node, entry.proofs[0].cert)
+
+    def _of_view(self, view: int) -> ReplicaSet | None:
+        number = epoch_of(view)
+        return self._epochs[number] if number < len(self._epochs) else None
+
+    def _of_seq(self, seq: int) -> ReplicaSet:
+        return next(replicas for replicas in reversed(self._epochs) if replicas.record.first_seq <= seq)
+
+    def _voters(self, node: SimNode, kind: str, view: int, seq: int) -> ReplicaSet:
+        """Who may vote there: blocks up to a boundary are the old validators' to decide, those above it
+        the new ones'."""
+        if kind in ("attest", "checkpoint"):
+            return self._of_seq(seq)
+        replicas = self._of_view(view)
+        if replicas is None:
+            self._fail(node, f"has a {kind} of view {view}, whose epoch no state tells of")
+        last = self._boundaries.get(replicas.epoch, seq)
+        if seq and not replicas.record.first_seq <= seq <= last:
+            self._fail(node, f"has a {kind} at (view {view}, seq {seq}); that epoch ends at {last}")
+        return replicas
+
+    def resume_after(self, height: int) -> None:
+        """Operators lead the chain beyond this wedge."""
+        self._resumed_after = height
+        self._boundaries = {epoch: last for epoch, last in self._boundaries.items() if last != height}
 
     def _check_root(self, node: SimNode, seq: int, root: bytes) -> None:
         known = self._roots.setdefault(seq, root)
@@ -210,7 +280,8 @@ class Checker:
 
     def _on_preprepare(self, node: SimNode, message: PrePrepare) -> None:
         block = message.block
-        if self._replicas.primary(message.view) != node.id:
+        replicas = self._of_view(message.view)
+        if replicas is None or replicas.primary(message.view) != node.id:
             return
         self._vote(node, "pre-prepare", message.view, block.seq, block.digest)
         self._verify(node, node.id, message.signature, "pre-prepare", message.view, block.seq, block.digest)
@@ -265,7 +336,7 @@ class Checker:
         promised.attested = max(promised.attested, message.seq)
         attesters = self._attesters.setdefault(message.seq, set())
         attesters.add(node.id)
-        if len(attesters) >= self._replicas.weak_quorum:
+        if len(attesters) >= self._of_seq(message.seq).weak_quorum:
             self.acknowledged = max(self.acknowledged, message.seq)
         if message.state and message.seq > self._durable_low(node):
             entry = self._entry(node, seq_key(CHECKPOINT, message.seq))
@@ -294,7 +365,8 @@ class Checker:
         self._note("new_views_sent")
         self._vote(node, "new-view", message.view, 0, message.body_digest)
         self._check_view_entry(node, NEW_VIEW, message.view, message.body_digest)
-        if len({change.replica for change in message.view_changes}) < self._replicas.n - self._replicas.f:
+        replicas = self._voters(node, "new-view", message.view, 0)
+        if len({change.replica for change in message.view_changes}) < replicas.n - replicas.f:
             self._fail(node, f"new view {message.view} stands on too few view changes")
         base = max(change.low for change in message.view_changes)
         proposed = {}
@@ -304,7 +376,7 @@ class Checker:
             if not proposal.block.batches:
                 self._note("nulls_proposed")
         for seq, committed in self.committed.items():
-            if seq <= base or committed.view >= message.view:
+            if seq <= base or seq < replicas.record.first_seq or committed.view >= message.view:
                 continue
             if seq not in proposed or proposed[seq].digest != committed.digest:
                 self._fail(
@@ -420,21 +492,21 @@ class Checker:
         if self._is_known(cert):
             return
         block = cert.block
-        self._check_votes(node, cert.commits, self._quorum, "commit", cert.view, block.seq, block.digest)
+        self._check_votes(node, cert.commits, 0, "commit", cert.view, block.seq, block.digest)
 
     def _check_checkpoint(self, node: SimNode, cert: CheckpointCert | None) -> None:
         if cert is None or self._is_known(cert):
             return
-        self._check_votes(node, cert.votes, self._quorum, "checkpoint", 0, cert.seq, cert.result_digest)
+        self._check_votes(node, cert.votes, 0, "checkpoint", 0, cert.seq, cert.result_digest)
 
     def _check_prepared_cert(self, node: SimNode, cert: PreparedCert) -> None:
         if self._is_known(cert):
             return
         view, block = cert.proposal.view, cert.proposal.block
-        primary = self._replicas.primary(view)
+        primary = self._voters(node, "prepare", view, block.seq).primary(view)
         self._verify(node, primary, cert.proposal.signature, "pre-prepare", view, block.seq, block.digest)
         backups = tuple(vote for vote in cert.prepares if vote.replica != primary)
-        self._check_votes(node, backups, self._quorum - 1, "prepare", view, block.seq, block.digest)
+        self._check_votes(node, backups, 1, "prepare", view, block.seq, block.digest)
         self._check_prepared(node, view, block.seq, block.digest)
 
     def _check_prepared(self, node: SimNode, view: int, seq: int, name: bytes) -> None:
@@ -442,9 +514,12 @@ class Checker:
             self._fail(node, f"two blocks are prepared at (view {view}, seq {seq})")
 
     def _check_votes(
-        self, node: SimNode, votes: Sequence[Vote], needed: int, kind: str, view: int, seq: int, body: bytes
+        self, node: SimNode, votes: Sequence[Vote], fewer: int, kind: str, view: int, seq: int, body: bytes
     ) -> None:
-        if len({vote.replica for vote in votes}) < needed:
+        """A quorum's votes, or `fewer` of them."""
+        n = self._voters(node, kind, view, seq).n
+        quorum = -(-(n + (n - 1) // 3 + 1) // 2)  # ⌈(n+f+1)/2⌉, counted on its own
+        if len({vote.replica for vote in votes}) < quorum - fewer:
             self._fail(node, f"{kind} certificate at (view {view}, seq {seq}) has too few votes")
         for vote in votes:
             self._verify(node, vote.replica, vote.signature, kind, view, seq, body)
@@ -453,12 +528,15 @@ class Checker:
         self, node: SimNode, signer: int, signature: bytes, kind: str, view: int, seq: int, body: bytes
     ) -> None:
         place = (kind, view, seq, body)
+        voters = self._voters(node, kind, view, seq)
         message = self._digests.get(place)
         if message is None:
-            message = signing_digest(self._replicas.chain_id, self._replicas.epoch, kind, view, seq, body)
+            message = signing_digest(voters.chain_id, voters.epoch, kind, view, seq, body)
             self._digests[place] = message
+        if signer not in voters:
+            self._fail(node, f"has a {kind} at (view {view}, seq {seq}) by {signer}, no validator there")
         try:
-            self._verifier.verify(self._replicas.keys[signer], message, signature)
+            self._verifier.verify(voters.keys[signer], message, signature)
         except SignatureError:
             self._fail(
                 node, f"sends a {kind} of {signer} at (view {view}, seq {seq}) that {signer} never signed"
@@ -475,7 +553,7 @@ class Checker:
         name = f"checker.{what}"
         self.counters[name] = self.counters.get(name, 0) + 1
 
-    def _fail(self, node: SimNode, what: str) -> None:
+    def _fail(self, node: SimNode, what: str) -> NoReturn:
         raise SafetyViolation(f"replica {node.id} {what}")
 
 

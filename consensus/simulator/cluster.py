@@ -9,15 +9,17 @@ Nodes have addresses, replicas have ids: they are equal for everybody but the se
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from consensus.messages import Message, PrePrepare, batch_digest
 from consensus.primitives.crypto import digest
 from consensus.primitives.errors import ensure
+from consensus.proofs import Epoch
 from consensus.quorum import ReplicaSet
 from consensus.replica import Replica, ReplicaConfig
 from consensus.signing import RecordingSigner, VoteRecord
-from consensus.simulator.app import make_payload
+from consensus.simulator.app import make_change, make_payload
 from consensus.simulator.byzantine import LIARS
 from consensus.simulator.chance import stream
 from consensus.simulator.checker import Checker, LivenessViolation
@@ -64,7 +66,8 @@ class Cluster:
         self.seed = seed
         self.rng = stream(seed, "work")
         self.scheduler = Scheduler()
-        self.keyring = SimKeyring(seed, n)
+        self._ids_max = n + self.options.spares
+        self.keyring = SimKeyring(seed, 2 * self._ids_max)
         self.trace: list[str] = []
         self.fingerprint = 0
         self.submitted: dict[bytes, bytes] = {}
@@ -86,12 +89,13 @@ class Cluster:
             self._connected,
         )
         self.config = self._make_config()
-        bounds = Bounds(self.config, n)
+        bounds = Bounds(self.config, self._ids_max)
         self.checker = Checker(self.replicas, self.keyring, self.options.window, bounds)
         self.nodes: list[SimNode] = [self._make_node(address) for address in range(len(self._ids))]
         self.honest = [node for node in self.nodes if node.id not in self.byzantine]
         for node in self.nodes:
-            node.start()
+            if node.id < n:
+                node.start()
 
     # Building
 
@@ -103,15 +107,16 @@ class Cluster:
         self.byzantine = dict(zip(liars, options.strategies, strict=True))
         self.faulty = set(faulty)
         twins = [node_id for node_id in liars if self.byzantine[node_id] == "twins"]
-        self._ids = [*range(options.n), *twins]  # replica id by address
+        spares = range(options.n, self._ids_max)
+        self._ids = [*range(options.n), *twins, *spares]  # replica id by address
         self._twins = {node_id: options.n + place for place, node_id in enumerate(twins)}
         self._addresses = [
             [address for address, bearer in enumerate(self._ids) if bearer == node_id]
-            for node_id in range(options.n)
+            for node_id in range(self._ids_max)
         ]
 
     def _make_replicas(self) -> ReplicaSet:
-        options, keys = self.options, self.keyring.public_keys
+        options, keys = self.options, self.keyring.public_keys[: self.options.n]
         chain_id = digest("kontor.sim-chain", self.seed.to_bytes(8, "little"))
         if not options.twin_views:
             return ReplicaSet.genesis(chain_id, keys)
@@ -151,7 +156,7 @@ class Cluster:
         disk = Disk(
             stream(self.seed, f"disk {address}"), options.disk if node_id in self._bad_disks else None
         )
-        peers = tuple(peer for peer in range(options.n) if peer != node_id)
+        peers = tuple(peer for peer in range(self._ids_max) if peer != node_id)
         return Site(
             node_id,
             address,
@@ -188,7 +193,7 @@ class Cluster:
         return make(
             node.id,
             self.replicas,
-            [node.signer or self.keyring.signers[node.id]],
+            [node.signer or self.keyring.signers[node.id], self.keyring.signers[self._ids_max + node.id]],
             self.keyring,
             self.config,
             durable=node.votes,
@@ -247,6 +252,30 @@ class Cluster:
             self.submitted[batch_digest(payload)] = payload
             self._submit(payload, to)
 
+    def change(self, *changes: tuple[int, bytes]) -> None:
+        """Order other validators: (id, key) to add or to rotate, (id, REMOVED) to remove; none: a wedge."""
+        self._batch_count += 1
+        payload = make_change(self._batch_count, *changes)
+        self.submitted[batch_digest(payload)] = payload
+        self._submit(payload, None)
+
+    def key(self, node_id: int, rotated: bool = False) -> bytes:
+        """The first key of a node, or its second."""
+        return self.keyring.public_keys[node_id + (self._ids_max if rotated else 0)]
+
+    def resume_after(self, height: int) -> None:
+        """Operators name the height of a wedge and restart every node."""
+        self.config = replace(self.config, resume_after=height)
+        self.checker.resume_after(height)
+        for node in self.nodes:
+            if node.up:
+                self.crash(node.address)
+                self.restart(node.address)
+
+    def epoch(self) -> Epoch:
+        """The newest epoch an honest live replica is in."""
+        return max((node.replica.replicas.record for node in self.live()), key=lambda epoch: epoch.number)
+
     def _submit(self, payload: bytes, to: int | None) -> None:
         live = [node.address for node in self.nodes if node.up and node.address not in self.lost]
         if to is None and live:
@@ -268,7 +297,8 @@ class Cluster:
 
     def primary(self) -> int:
         """Who proposes in `view()`."""
-        return self.replicas.primary(self.view())
+        leading = max(self.live(), key=lambda node: node.replica.view, default=None)
+        return leading.replica.primary if leading else 0
 
     def isolate(self, node_id: int) -> None:
         """Cut one replica off from all others."""

@@ -20,7 +20,7 @@ from consensus.messages import (
 )
 from consensus.primitives.crypto import Signer
 from consensus.proofs import signing_digest
-from consensus.quorum import ReplicaSet
+from consensus.quorum import ReplicaSet, epoch_of
 from consensus.simulator.node import SimNode
 from consensus.simulator.site import SendMessage
 
@@ -60,7 +60,7 @@ class Liar:
     def sign(self, kind: str, view: int, seq: int, body: bytes) -> bytes:
         """Sign a vote with the replica's own key."""
         return self._identity.signer.sign(
-            signing_digest(self.replicas.chain_id, self.replicas.epoch, kind, view, seq, body)
+            signing_digest(self.replicas.chain_id, epoch_of(view), kind, view, seq, body)
         )
 
     def resign(self, message: Message) -> Message:

@@ -432,7 +432,7 @@ class SimNode:
             return
         result = self.app.apply(block, payloads)
         if self.observer:
-            self.observer.on_execute(self, block, result.journal_root)
+            self.observer.on_execute(self, block, result)
         self._enqueue(result)
         self._execute_next()
 

@@ -106,6 +106,7 @@ class SimOptions:
     `strategies` names what the Byzantine replicas do; its length is how many there are, at most f.
     `twin_views`: so many first views follow a drawn schedule of leaders and of partitions in each phase.
     `leave_dead` replicas stay away in the end; more than f allows, and only safety is demanded.
+    `spares` nodes with the next ids stay away until they are started: validators to come.
     `signers_remember` gives honest replicas signers that refuse to contradict themselves.
     """
 
@@ -131,6 +132,7 @@ class SimOptions:
     request_timeout_us: int = 400_000
     view_timeout_us: int = 400_000
     signers_remember: bool = True
+    spares: int = 0
 
     def calm(self) -> "SimOptions":
         """The same cluster and work without a single fault."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
-from consensus.effects import Effect
+from consensus.effects import Effect, Executed
 from consensus.messages import Block, Message
 from consensus.proofs import Epoch
 from consensus.replica import Replica
@@ -27,7 +27,7 @@ class Observer(Protocol):
 
     def on_send(self, node: "SimNode", message: Message) -> None: ...
 
-    def on_execute(self, node: "SimNode", block: Block, journal_root: bytes) -> None: ...
+    def on_execute(self, node: "SimNode", block: Block, result: Executed) -> None: ...
 
     def on_restart(self, node: "SimNode") -> None: ...
 
