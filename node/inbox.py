@@ -1,6 +1,6 @@
 """Events waiting for the loop: bounded for each peer, so that none starves another or the node itself."""
 
-from collections import deque
+from collections import defaultdict, deque
 
 import trio
 
@@ -15,10 +15,11 @@ BULK_UNIT = 4096  # so many bytes of a state take the room of a message
 class Inbox:
     """Events in order of arrival, and a wake-up for the loop."""
 
-    def __init__(self, peers: list[int]) -> None:
+    def __init__(self) -> None:
         self._events: deque[Event] = deque()
-        self._waiting = dict.fromkeys(peers, 0)
-        self._room = {peer: trio.Event() for peer in peers}
+        # Of those validators that ever had a link here.
+        self._waiting: defaultdict[int, int] = defaultdict(int)
+        self._room: defaultdict[int, trio.Event] = defaultdict(trio.Event)
         self._filled = trio.Event()
 
     def put(self, event: Event) -> None:

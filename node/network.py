@@ -159,14 +159,15 @@ class Network:
         )
         return next(fits, 0)
 
-    @cached_property
-    def frame_bytes_max(self) -> int:
-        """The longest message between validators: a new view, a micro-batch, or the manifest of a state."""
+    def frame_bytes_max_of(self, validators: int) -> int:
+        """The longest message between so many validators: a new view, a micro-batch, or the manifest of a
+        state."""
         # Imported here: clients read network files, too, and need no engine.
         from engine.tables.manifest import manifest_bytes_max
 
         state = manifest_bytes_max(self.genesis.capacity) + 64
-        return max(new_view_bytes_max(self.replicas, self.rules.window), 2 << 20, state)
+        n = min(max(1, validators), REPLICAS_MAX)
+        return max(new_view_bytes_max(_anybody(n), self.rules.window), 2 << 20, state)
 
     @cached_property
     def replicas(self) -> ReplicaSet:

@@ -4,7 +4,7 @@ Each peer has its own bounded queue and its own task, so a peer that sends slow 
 only, and votes of the same peer do not wait behind its payloads.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import trio
@@ -40,7 +40,6 @@ class PayloadIntake:
         self,
         chain_id: bytes,
         membership: Membership,
-        peers: Sequence[int],
         pool: PayloadPool,
         verdicts: VerdictCache,
         verifier: Verifier,
@@ -56,17 +55,25 @@ class PayloadIntake:
         self._threads = threads
         self._on_ready = on_ready
         self._on_fault = on_fault
-        self._queues = {peer: trio.open_memory_channel[bytes](QUEUE_MAX) for peer in peers}
+        self._queues: dict[int, trio.MemorySendChannel[bytes]] = {}
+        self._started = trio.Event()
+        self._nursery: trio.Nursery
 
     async def put(self, peer: int, payload: bytes) -> None:
         """Queue a payload of a peer; waits while its queue is full."""
-        await self._queues[peer][0].send(payload)
+        await self._started.wait()
+        queue = self._queues.get(peer)
+        if queue is None:  # its first one; validators that ever had a link are few
+            queue, receive = trio.open_memory_channel[bytes](QUEUE_MAX)
+            self._queues[peer] = queue
+            self._nursery.start_soon(self._work, peer, receive)
+        await queue.send(payload)
 
     async def run(self) -> None:
         """Check payloads until cancelled."""
-        async with trio.open_nursery() as nursery:
-            for peer, (_, receive) in self._queues.items():
-                nursery.start_soon(self._work, peer, receive)
+        async with trio.open_nursery() as self._nursery:
+            self._started.set()
+            await trio.sleep_forever()
 
     async def _work(self, peer: int, payloads: trio.MemoryReceiveChannel[bytes]) -> None:
         async for payload in payloads:

@@ -61,6 +61,7 @@ from consensus.messages import (
 )
 from consensus.primitives.errors import InputError, InvariantViolation, LedgerError, StorageError
 from consensus.proofs import CheckpointCert
+from consensus.quorum import epoch_of, round_of
 from consensus.replica import Replica
 from consensus.signing import SignatureRefused
 from engine.machine import Machine
@@ -219,7 +220,7 @@ class Node:
         recent, parts = self._parts.recent, self._parts
         return NodeStatus(
             replica=self.replica_id,
-            view=self._replica.view,
+            view=round_of(self._replica.view),
             committed=self._replica.committed,
             executed=recent.height,
             proven=parts.proofs.proven,
@@ -232,8 +233,12 @@ class Node:
             orders=recent.orders,
             fills=recent.fills,
             rejected=recent.rejected,
-            view_changes=self._replica.view,
+            view_changes=round_of(self._replica.view),
             transfer=self.transfer(),
+            epoch=self._replica.replicas.epoch,
+            boundary=self._replica.boundary,
+            wedged=self._replica.wedged,
+            votes=self._replica.may_vote,
         )
 
     # What links and the executor call
@@ -271,7 +276,7 @@ class Node:
     async def _look_at_validators(self) -> None:
         """A checkpoint may have brought others, or other ways to reach them."""
         membership = self._parts.membership
-        membership.update(await self.query(membership.read))
+        membership.update(await self._parts.executor.query(membership.read))
 
     def on_proven(self, block: ProvenBlock) -> None:
         """f+1 replicas attest a block that we executed."""
@@ -478,6 +483,7 @@ class Node:
         parts.recent.start_at(machine)
         parts.proofs.start_above(height)
         await parts.executor.go_on(machine)
+        self._nursery.start_soon(self._look_at_validators)
         parts.log.info("state installed", height=height)
 
     def _note_transfer(self) -> None:
@@ -560,9 +566,11 @@ class Node:
 
     def _note_view(self) -> None:
         self._view = self._replica.view
-        self._parts.metrics.view.set(self._view)
+        self._parts.metrics.view.set(round_of(self._view))
         self._parts.metrics.view_changes.inc()
-        self._parts.log.info("view", view=self._view, primary=self._replica.primary)
+        self._parts.log.info(
+            "view", epoch=epoch_of(self._view), view=round_of(self._view), primary=self._replica.primary
+        )
 
     def _now_us(self) -> int:
         """Microseconds since the Unix epoch, as the system's clock says now. It follows that clock back, too:

@@ -49,7 +49,7 @@ class NodeStatus:
     """Where this node stands."""
 
     replica: int
-    view: int
+    view: int  # of the epoch
     committed: int
     executed: int
     proven: int  # highest height with f+1 equal attestations
@@ -64,6 +64,10 @@ class NodeStatus:
     rejected: int
     view_changes: int
     transfer: TransferStatus | None = None
+    epoch: int = 0
+    boundary: int = 0  # the last block of the epoch, or of the chain until an upgrade; 0: none is in sight
+    wedged: bool = False  # the chain stands at the boundary
+    votes: bool = True  # it is a validator of this epoch, and fit to vote
 
 
 class VerdictCache:

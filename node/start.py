@@ -165,12 +165,11 @@ def build_node(
 ) -> tuple[Node, Parts]:
     """Wire the parts together; nothing runs yet."""
     replica_id, replicas = config.node.id, network.replicas
-    peers = [peer for peer in replicas.ids if peer != replica_id]
     metrics, verdicts = Metrics(), VerdictCache()
     pool = PayloadPool(config.peers.pool_bytes)
     verifier = RememberingVerifier(Ed25519Verifier())
     threads = trio.CapacityLimiter(config.node.worker_threads)
-    inbox = Inbox(peers)
+    inbox = Inbox()
     membership = Membership(recovered.machine, network)
     # The parts below report to the node, and the node needs them: `late` ties the knot.
     late: list[Node] = []
@@ -209,16 +208,17 @@ def build_node(
         home,
         network,
         replica_id,
+        membership.current,
         config.peers,
         lambda peer, frames: late[0].deliver(peer, frames),
         lambda peer: inbox.put(Connected(peer)),
         metrics,
         log,
     )
+    membership.callbacks.append(transport.follow)
     intake = PayloadIntake(
         network.chain_id,
         membership,
-        peers,
         pool,
         verdicts,
         Ed25519Verifier(),

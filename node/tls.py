@@ -1,4 +1,4 @@
-"""TLS contexts: version 1.3 only, and every certificate pinned to the network file.
+"""TLS contexts: version 1.3 only, and every certificate pinned to what the ledger says of its validator.
 
 There is no certificate authority and no host name to trust. Links between nodes are mutually
 authenticated: each side shows its own certificate, and `peer_id` says whose it is. Client links
@@ -6,17 +6,16 @@ authenticate the node only; clients prove themselves by signing their envelopes.
 """
 
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from consensus.primitives.errors import ConfigError, ProtocolError
 from node.config import Home
 from node.keys import check_secret
-from node.network import Network
 
 
-def peer_context(home: Home, network: Network, server_side: bool) -> ssl.SSLContext:
-    """Context for links between validators, dialled or accepted."""
-    context = _context(server_side, (item.tls_certificate for item in network.validators))
+def peer_context(home: Home, certificates: Iterable[bytes], server_side: bool) -> ssl.SSLContext:
+    """Context for links between validators that show these certificates (DER), dialled or accepted."""
+    context = _context(server_side, certificates)
     context.verify_mode = ssl.CERT_REQUIRED
     _load_identity(context, home)
     return context
@@ -34,12 +33,12 @@ def client_context(certificate: bytes) -> ssl.SSLContext:
     return _context(False, (certificate,))
 
 
-def peer_id(certificate: bytes | None, network: Network) -> int:
+def peer_id(certificate: bytes | None, certificates: Mapping[int, bytes]) -> int:
     """Which validator shows this certificate. Raises `ProtocolError` for nobody's."""
-    for validator in network.validators:
-        if certificate == validator.tls_certificate:
-            return validator.id
-    raise ProtocolError("the certificate belongs to no validator")
+    for validator, known in certificates.items():
+        if certificate == known:
+            return validator
+    raise ProtocolError("the certificate belongs to no present validator")
 
 
 def _context(server_side: bool, trusted: Iterable[bytes]) -> ssl.SSLContext:

@@ -1,11 +1,13 @@
 """Links between validators: TLS 1.3, mutually authenticated, one connection for each pair.
 
-The validator with the lower id dials. Both then say hello (chain, id, protocol version), and frames
-flow both ways. Sending never waits: frames queue per peer, and everything queued leaves in one write,
-since a write costs far more than a message. A queue that overflows closes its link: the protocol
-tolerates loss, and a peer that is too slow must not hold our memory. Parts of a state have a short queue
-of their own, and go when nothing else waits. Whatever is wrong on a link
-closes that link, is counted, and touches no other.
+The validator with the lower id dials. Both then say hello (versions of protocol and state, chain, id),
+and frames flow both ways. Who is a peer, where it is and what certificate it shows follows the ledger
+(`node.validators`): those who vote or will vote; whoever left is dropped.
+
+Sending never waits: frames queue per peer, and everything queued leaves in one write, since a write
+costs far more than a message. A queue that overflows closes its link: the protocol tolerates loss, and
+a peer that is too slow must not hold our memory. Parts of a state have a short queue of their own, and
+go when nothing else waits. Whatever is wrong on a link closes that link, is counted, and touches no other.
 """
 
 import random
@@ -18,14 +20,16 @@ import msgpack
 import trio
 
 from consensus.primitives.errors import ProtocolError
+from engine.layout import LAYOUT_VERSION
 from node.config import Home, PeerSettings, parse_routes
 from node.network import Address, Network
 from node.sockets import keep_alive, repeat_often
 from node.telemetry import Log, Metrics
 from node.tls import peer_context, peer_id
+from node.validators import Endpoint, Validators
 from node.wire import FrameReader, frame
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 HELLO_BYTES_MAX = 256
 WRITE_BYTES = 256 << 10  # frames are joined up to this size for one write
 BULK_BYTES_MAX = 2 << 20  # parts of a state waiting for one peer; then whoever sends more waits
@@ -52,6 +56,7 @@ class Transport:
         home: Home,
         network: Network,
         replica: int,
+        validators: Validators,
         settings: PeerSettings,
         deliver: Deliver,
         on_connect: OnConnect,
@@ -62,15 +67,17 @@ class Transport:
         self._replica = replica
         self._settings = settings
         self._routes = parse_routes(settings.routes)
-        self._queue_bytes = settings.queue_bytes + network.frame_bytes_max  # the longest message always fits
         self._deliver = deliver
         self._on_connect = on_connect
         self._metrics = metrics
         self._log = log
-        self._server_context = peer_context(home, network, server_side=True)
-        self._client_context = peer_context(home, network, server_side=False)
-        self._outboxes = {item.id: _Outbox() for item in network.validators if item.id != replica}
+        self._home = home
+        self._outboxes: dict[int, _Outbox] = {}
         self._links: dict[int, _Link] = {}
+        self._endpoints: dict[int, Endpoint] = {}
+        self._dialling: dict[int, trio.CancelScope] = {}
+        self._nursery: trio.Nursery | None = None
+        self.follow(validators)
         self._handshakes = 0
 
     @property
@@ -78,17 +85,51 @@ class Transport:
         """Peers with a live link, in order."""
         return sorted(self._links)
 
+    def follow(self, validators: Validators) -> None:
+        """These are the validators now: let go of those who left, and look for those who are new or moved."""
+        wanted = {peer: place for peer, place in validators.endpoints.items() if peer != self._replica}
+        before, self._endpoints = self._endpoints, wanted
+        for peer in before.keys() - wanted.keys():
+            self._let_go(peer)
+        certificates = {peer: place.certificate for peer, place in wanted.items()}
+        if certificates != {peer: place.certificate for peer, place in before.items()} or not before:
+            self._certificates = certificates
+            self._server_context = peer_context(self._home, certificates.values(), server_side=True)
+            self._client_context = peer_context(self._home, certificates.values(), server_side=False)
+        self._frame_bytes_max = self._network.frame_bytes_max_of(len(validators.endpoints))
+        for peer, place in wanted.items():
+            if peer in self._links:
+                self._links[peer].reader.size_max = self._frame_bytes_max
+            if peer not in before:
+                self._outboxes[peer] = _Outbox()
+                self._start_dialling(peer)
+            elif place != before[peer] and peer in self._links:
+                self._links[peer].close()  # it is somewhere else now, or somebody else
+        for peer, why in validators.unreachable.items():
+            self._fault("unreadable_entry", peer, why)
+
+    def _let_go(self, peer: int) -> None:
+        if peer in self._dialling:
+            self._dialling.pop(peer).cancel()
+        if peer in self._links:
+            self._links[peer].close()
+        del self._outboxes[peer]
+        self._log.info("peer left", peer=peer)
+
     def queued_bytes(self, peer: int) -> int:
         """Bytes that wait for a peer."""
-        return self._outboxes[peer].size
+        outbox = self._outboxes.get(peer)
+        return outbox.size if outbox else 0
 
     def send(self, peer: int, framed: bytes) -> None:
-        """Queue one frame (with its length in front) for a peer."""
-        outbox = self._outboxes[peer]
+        """Queue one frame (with its length in front) for a peer; nothing is kept for one who left."""
+        outbox = self._outboxes.get(peer)
+        if outbox is None:
+            return
         outbox.put(framed)
         if peer not in self._links:
             self._metrics.peer_drops.inc(outbox.trim(AWAY_BYTES_MAX))
-        elif outbox.size > self._queue_bytes:
+        elif outbox.size > self._settings.queue_bytes + self._frame_bytes_max:
             self._fault("queue_full", peer, "the peer reads too slowly")
             self._links[peer].close()
 
@@ -112,10 +153,15 @@ class Transport:
         listeners = await trio.open_tcp_listeners(listen.port, host=listen.host)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, self._accept, listeners)
+            self._nursery = nursery
             for peer in self._outboxes:
-                if peer > self._replica:
-                    nursery.start_soon(self._keep_dialling, peer)
+                self._start_dialling(peer)
             task_status.started(listeners[0].socket.getsockname()[1])
+
+    def _start_dialling(self, peer: int) -> None:
+        if self._nursery is not None and peer > self._replica:
+            scope = self._dialling[peer] = trio.CancelScope()
+            self._nursery.start_soon(self._keep_dialling, peer, scope)
 
     async def _accept(self, stream: trio.SocketStream) -> None:
         if self._handshakes >= HANDSHAKES_MAX:
@@ -131,18 +177,20 @@ class Transport:
         if peer is not None:
             await self._serve(peer, tls)
 
-    async def _keep_dialling(self, peer: int) -> None:
+    async def _keep_dialling(self, peer: int, scope: trio.CancelScope) -> None:
+        """Until `scope` is cancelled, as it is when the peer is no validator any more."""
         pause = self._settings.reconnect_ms_min
-        while True:
-            if await self._dial(peer):
-                pause = self._settings.reconnect_ms_min
-            # Jitter, so that restarted validators do not all dial in step.
-            await trio.sleep(pause * random.uniform(0.5, 1.0) / 1000)
-            pause = min(2 * pause, self._settings.reconnect_ms_max)
+        with scope:
+            while True:
+                if await self._dial(peer):
+                    pause = self._settings.reconnect_ms_min
+                # Jitter, so that restarted validators do not all dial in step.
+                await trio.sleep(pause * random.uniform(0.5, 1.0) / 1000)
+                pause = min(2 * pause, self._settings.reconnect_ms_max)
 
     async def _dial(self, peer: int) -> bool:
         """Connect and serve the link until it ends. False: it never said hello."""
-        address = self._routes.get(peer) or self._network.validators[peer].peer_address
+        address = self._routes.get(peer) or self._endpoints[peer].peer
         try:
             with trio.fail_after(min(CONNECT_SECONDS, self._settings.handshake_seconds)):
                 stream = await trio.open_tcp_stream(address.host, address.port)
@@ -163,7 +211,7 @@ class Transport:
                 keep_alive(stream, KEEP_ALIVE_SECONDS)
                 repeat_often(stream, REPEAT_MS)
                 await tls.do_handshake()
-                peer = peer_id(tls.getpeercert(binary_form=True), self._network)
+                peer = peer_id(tls.getpeercert(binary_form=True), self._certificates)
                 await tls.send_all(frame(self._hello()))
                 await self._check_hello(tls, peer, expected)
                 return peer
@@ -177,19 +225,27 @@ class Transport:
         return None
 
     def _hello(self) -> bytes:
-        return msgpack.packb(["kontor-peer", PROTOCOL_VERSION, self._network.chain_id, self._replica])
+        chain_id = self._network.chain_id
+        return msgpack.packb(["kontor-peer", PROTOCOL_VERSION, LAYOUT_VERSION, chain_id, self._replica])
 
     async def _check_hello(
         self, tls: "trio.SSLStream[trio.SocketStream]", peer: int, expected: int | None
     ) -> None:
         body = await _read_hello(tls)
         try:
-            name, version, chain_id, replica = msgpack.unpackb(body)
+            name, version, *rest = msgpack.unpackb(body)
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise ProtocolError("the hello does not decode") from error
         if name != "kontor-peer" or version != PROTOCOL_VERSION:
             raise ProtocolError(
                 f"peer speaks protocol {version!r}; we speak {PROTOCOL_VERSION}: upgrade the older"
+            )
+        if len(rest) != 3:
+            raise ProtocolError("the hello does not decode")
+        layout, chain_id, replica = rest
+        if layout != LAYOUT_VERSION:
+            raise ProtocolError(
+                f"peer's state has layout {layout!r}, ours {LAYOUT_VERSION}: run one version of Kontor"
             )
         if chain_id != self._network.chain_id:
             raise ProtocolError("peer belongs to another chain: compare both network.toml")
@@ -200,12 +256,16 @@ class Transport:
 
     async def _serve(self, peer: int, tls: "trio.SSLStream[trio.SocketStream]") -> None:
         """Run a greeted link until it ends."""
+        outbox = self._outboxes.get(peer)
+        if outbox is None:  # it left while it said hello
+            await trio.aclose_forcefully(tls)
+            return
         previous = self._links.get(peer)
         if previous is not None:  # the old connection is half-open, or the peer restarted
             previous.close()
-        link = _Link(tls, self._outboxes[peer], self._network.frame_bytes_max)
+        link = _Link(tls, outbox, FrameReader(self._frame_bytes_max))
         self._links[peer] = link
-        self._outboxes[peer].open_bulk()
+        outbox.open_bulk()
         self._metrics.peers.set(len(self._links))
         self._log.info("peer connected", peer=peer)
         self._on_connect(peer)
@@ -218,7 +278,7 @@ class Transport:
         finally:
             if self._links.get(peer) is link:
                 del self._links[peer]
-                self._outboxes[peer].close_bulk()
+                outbox.close_bulk()
             self._metrics.peers.set(len(self._links))
             await trio.aclose_forcefully(tls)
             self._log.info("peer disconnected", peer=peer)
@@ -301,7 +361,7 @@ class _Link:
 
     tls: "trio.SSLStream[trio.SocketStream]"
     outbox: _Outbox
-    frame_bytes_max: int
+    reader: FrameReader
 
     def __post_init__(self) -> None:
         self._scope = trio.CancelScope()
@@ -329,7 +389,7 @@ class _Link:
             raise errors[0]
 
     async def _read(self, deliver: Callable[[list[bytes]], Awaitable[None]], metrics: Metrics) -> None:
-        reader = FrameReader(self.frame_bytes_max)
+        reader = self.reader
         received_bytes = metrics.peer_bytes.labels("received")
         received = metrics.peer_messages.labels("received")
         while True:

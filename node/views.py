@@ -40,6 +40,10 @@ class StatusView:
     rejected: int
     view_changes: int
     transfer: TransferStatus | None = None
+    epoch: int = 0
+    boundary: int = 0
+    wedged: bool = False
+    votes: bool = True
 
 
 @dataclass(frozen=True)

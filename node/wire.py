@@ -160,7 +160,7 @@ class FrameReader:
     """Cuts a byte stream into frames; never holds more than one frame's limit and one read."""
 
     def __init__(self, size_max: int) -> None:
-        self._size_max = size_max
+        self.size_max = size_max
         self._buffer = bytearray()
 
     @property
@@ -177,8 +177,8 @@ class FrameReader:
         with memoryview(buffer) as view:
             while len(buffer) - start >= LENGTH_SIZE:
                 (length,) = _LENGTH.unpack_from(buffer, start)
-                if not 0 < length <= self._size_max:
-                    raise ProtocolError(f"frame of {length} bytes; 1 to {self._size_max} are allowed")
+                if not 0 < length <= self.size_max:
+                    raise ProtocolError(f"frame of {length} bytes; 1 to {self.size_max} are allowed")
                 end = start + LENGTH_SIZE + length
                 if end > len(buffer):
                     break

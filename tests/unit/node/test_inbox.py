@@ -17,7 +17,7 @@ def _message(sender: int) -> Received:
 
 
 async def test_events_come_out_in_order_and_a_turn_is_bounded() -> None:
-    inbox = Inbox([1])
+    inbox = Inbox()
     events = [TimerFired(str(number)) for number in range(TURN_EVENTS_MAX + 1)]
     for event in events:
         inbox.put(event)
@@ -28,7 +28,7 @@ async def test_events_come_out_in_order_and_a_turn_is_bounded() -> None:
 
 
 async def test_a_flooding_peer_waits_and_another_does_not() -> None:
-    inbox = Inbox([1, 2])
+    inbox = Inbox()
     for _ in range(PEER_EVENTS_MAX):
         await inbox.put_received(_message(1))
     admitted: list[str] = []
@@ -49,7 +49,7 @@ async def test_a_flooding_peer_waits_and_another_does_not() -> None:
 
 
 async def test_waiting_ends_when_an_event_arrives() -> None:
-    inbox = Inbox([1])
+    inbox = Inbox()
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(inbox.wait)

@@ -66,7 +66,6 @@ async def _intake(quota: int = 1 << 20) -> AsyncIterator[_Intake]:
     intake = PayloadIntake(
         CHAIN_ID,
         MEMBERSHIP,
-        [1, 2],
         pool,
         VerdictCache(),
         Ed25519Verifier(),

@@ -12,13 +12,16 @@ import pytest
 import trio
 
 from consensus.primitives.errors import ProtocolError
+from engine.layout import LAYOUT_VERSION
+from engine.machine import Machine
 from node.config import PeerSettings
 from node.keys import write_tls_identity
 from node.network import Address, Network
 from node.setup import NetworkHomes, create_network, with_addresses
 from node.telemetry import Log, Metrics
 from node.tls import client_context, peer_context
-from node.transport import HELLO_BYTES_MAX, Transport
+from node.transport import HELLO_BYTES_MAX, PROTOCOL_VERSION, Transport
+from node.validators import Validators, read_validators
 from node.wire import frame
 
 pytestmark = pytest.mark.trio
@@ -29,6 +32,15 @@ SETTINGS = PeerSettings(reconnect_ms_min=1, reconnect_ms_max=20, handshake_secon
 @pytest.fixture(scope="module")
 def homes(tmp_path_factory: pytest.TempPathFactory) -> NetworkHomes:
     return create_network(tmp_path_factory.mktemp("net") / "net", 4, peer_port=1)
+
+
+def validators_of(network: Network) -> Validators:
+    """The founders, as the ledger knows them at its beginning."""
+    return read_validators(Machine(network.genesis), network)
+
+
+def certificates(network: Network) -> list[bytes]:
+    return [item.tls_certificate for item in network.validators]
 
 
 async def _free_ports(count: int) -> list[int]:
@@ -80,6 +92,7 @@ class _Links:
             self.homes.nodes[replica],
             network,
             replica,
+            validators_of(network),
             settings,
             deliver,
             lambda peer: None,
@@ -235,7 +248,7 @@ async def test_a_node_does_not_talk_to_a_listener_with_another_certificate(homes
 async def _greet(homes: NetworkHomes, peer: _Peer, network: Network, hello: bytes) -> bytes:
     """Connect with validator 0's certificate, say `hello`, return what comes after the peer's own."""
     stream = await trio.open_tcp_stream("127.0.0.1", peer.address.port)
-    tls = trio.SSLStream(stream, peer_context(homes.nodes[0], network, server_side=False))
+    tls = trio.SSLStream(stream, peer_context(homes.nodes[0], certificates(network), server_side=False))
     await tls.send_all(hello)
     received = b""
     try:
@@ -247,7 +260,8 @@ async def _greet(homes: NetworkHomes, peer: _Peer, network: Network, hello: byte
 
 
 def _hello(network: Network, **changes: object) -> bytes:
-    values = {"name": "kontor-peer", "version": 1, "chain": network.chain_id, "replica": 0} | changes
+    values = {"name": "kontor-peer", "version": PROTOCOL_VERSION, "layout": LAYOUT_VERSION}
+    values |= {"chain": network.chain_id, "replica": 0} | changes
     return frame(msgpack.packb(list(values.values())))
 
 
@@ -285,7 +299,9 @@ async def test_a_frame_announced_too_long_closes_the_link_before_it_is_read(home
     async with _links(homes) as links:
         second = await links.start(1)
         third = await links.start(2)
-        oversized = (links.network.frame_bytes_max + 1).to_bytes(4, "little")
+        oversized = (links.network.frame_bytes_max_of(len(links.network.validators)) + 1).to_bytes(
+            4, "little"
+        )
         await _greet(homes, second, links.network, _hello(links.network) + oversized)
         assert second.faults("bad_frame") == 1
         await _healthy_link_is_untouched(second, third)
@@ -298,12 +314,16 @@ async def test_a_peer_that_does_not_read_loses_its_link_and_its_queue_stays_boun
         settings = replace(SETTINGS, queue_bytes=4 << 20)
         second, third = await links.start(1, settings), await links.start(2)
         stream = await trio.open_tcp_stream("127.0.0.1", second.address.port)
-        tls = trio.SSLStream(stream, peer_context(homes.nodes[0], links.network, server_side=False))
+        tls = trio.SSLStream(
+            stream, peer_context(homes.nodes[0], certificates(links.network), server_side=False)
+        )
         await tls.send_all(_hello(links.network))
         await _until(lambda: 0 in second.transport.connected)
         while second.faults("queue_full") == 0:
             second.transport.send(0, frame(bytes(1 << 20)))
-            assert second.transport.queued_bytes(0) <= (6 << 20) + links.network.frame_bytes_max
+            assert second.transport.queued_bytes(0) <= (6 << 20) + links.network.frame_bytes_max_of(
+                len(links.network.validators)
+            )
             await trio.lowlevel.checkpoint()
         await _until(lambda: 0 not in second.transport.connected)
         await _healthy_link_is_untouched(second, third)
@@ -323,7 +343,45 @@ async def test_the_longest_message_passes_the_smallest_queue(homes: NetworkHomes
         settings = replace(SETTINGS, queue_bytes=1 << 20)
         second, third = await links.start(1, settings), await links.start(2)
         await _until(lambda: 2 in second.transport.connected)
-        longest = bytes(links.network.frame_bytes_max)
+        longest = bytes(links.network.frame_bytes_max_of(len(links.network.validators)))
         second.transport.send(2, frame(longest))
         assert await third.inbox.receive() == (1, longest)
         assert second.faults("queue_full") == 0
+
+
+async def test_who_left_is_dropped_and_who_comes_is_dialled(homes: NetworkHomes) -> None:
+    async with _links(homes) as links:
+        everybody = validators_of(links.network)
+        few = replace(everybody, endpoints={row: everybody.endpoints[row] for row in (0, 1)})
+        first, second, third = [await links.start(replica) for replica in (0, 1, 2)]
+        await _until(lambda: first.transport.connected == [1, 2] and third.transport.connected == [0, 1])
+        first.transport.follow(few)
+        await _until(lambda: first.transport.connected == [1] and third.transport.connected == [1])
+        first.transport.send(2, frame(b"nobody hears this"))
+        first.transport.follow(everybody)
+        await _until(lambda: first.transport.connected == [1, 2])
+        first.transport.send(2, frame(b"hello again"))
+        assert await third.inbox.receive() == (0, b"hello again")
+        assert second.transport.connected == [0, 2]
+
+
+async def test_a_validator_that_moved_is_dialled_at_its_new_address(homes: NetworkHomes) -> None:
+    async with _links(homes) as links:
+        before = validators_of(links.network)
+        nowhere = replace(before.endpoints[1], peer=Address("127.0.0.1", 1))
+        first = await links.start(0)
+        first.transport.follow(replace(before, endpoints={**before.endpoints, 1: nowhere}))
+        await links.start(1)
+        first.transport.follow(before)
+        await _until(lambda: first.transport.connected == [1])
+
+
+async def test_an_entry_that_cannot_be_read_makes_its_validator_unreachable_only(homes: NetworkHomes) -> None:
+    async with _links(homes) as links:
+        everybody = validators_of(links.network)
+        others = {row: place for row, place in everybody.endpoints.items() if row != 2}
+        first = await links.start(0)
+        first.transport.follow(replace(everybody, endpoints=others, unreachable={2: "no certificate"}))
+        assert first.faults("unreadable_entry") == 1
+        await links.start(1)
+        await _until(lambda: first.transport.connected == [1])
