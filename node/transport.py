@@ -190,7 +190,10 @@ class Transport:
 
     async def _dial(self, peer: int) -> bool:
         """Connect and serve the link until it ends. False: it never said hello."""
-        address = self._routes.get(peer) or self._endpoints[peer].peer
+        place = self._endpoints.get(peer)
+        if place is None:  # it left before its task began
+            return False
+        address = self._routes.get(peer) or place.peer
         try:
             with trio.fail_after(min(CONNECT_SECONDS, self._settings.handshake_seconds)):
                 stream = await trio.open_tcp_stream(address.host, address.port)
