@@ -13,7 +13,16 @@ from consensus.batches import Batches
 from consensus.checkpoints import Checkpoints
 from consensus.effects import SendBatches, SendBlocks, SetTimer
 from consensus.membership import Membership
-from consensus.messages import FETCH_MAX, FetchBatches, FetchBlocks, FetchEpochs, Status
+from consensus.messages import (
+    CODEC,
+    FETCH_MAX,
+    FetchBatches,
+    FetchBlocks,
+    FetchEpochs,
+    NewView,
+    Status,
+    ViewChange,
+)
 from consensus.ordering import Ordering
 from consensus.pacemaker import Pacemaker
 from consensus.quorum import epoch_of
@@ -26,6 +35,7 @@ FETCH = "fetch"
 FOLLOWERS_MAX = 64  # peers known that are no validators
 FETCH_RETRY = 10  # fetch delays between two requests for one payload
 FETCH_MESSAGES_MAX = 4  # requests for payloads a step
+PROOF_BYTES_PER_SECOND = 1 << 20  # of new views and view changes, to one peer that asks
 SERVED_MAX = 1024  # blocks, and as many payloads, served a peer within one `status_us`
 
 
@@ -71,6 +81,8 @@ class CatchUp:
         self._membership = membership
         self._fetch: BlockFetch | None = None
         self._next_peer = state.id
+        self._proof: NewView | ViewChange | None = None
+        self._proof_bytes = 0
         self._ticking = False
         self._fetching = False
         self._pause_us = state.config.status_us
@@ -237,7 +249,9 @@ class CatchUp:
         if epoch_of(view) < state.replicas.epoch:
             self._membership.show(peer, epoch_of(view) + 1)
         proof = state.votes.new_view if state.active else state.votes.view_change
-        if proof is not None and proof.signature and proof.view == state.view:
+        if proof is None or not proof.signature or proof.view != state.view:
+            return
+        if state.may("prove-view", peer, self._proof_pause_us(proof)):
             state.send(peer, proof)
             state.count("views_forwarded")
 
@@ -245,6 +259,12 @@ class CatchUp:
         """A peer complains about, or leaves, a view that is history here."""
         if peer in self.peers and self._state.may("help-view", peer, self._state.config.status_us):
             self.help_view(peer, view, active=False)
+
+    def _proof_pause_us(self, proof: NewView | ViewChange) -> int:
+        """How soon a peer may have the same proof again: a short question must not buy a long answer."""
+        if self._proof is not proof:
+            self._proof, self._proof_bytes = proof, len(CODEC.encode(proof))
+        return max(self._state.config.status_us, self._proof_bytes * 1_000_000 // PROOF_BYTES_PER_SECOND)
 
     def _resend_votes(self, peer: int, above: int) -> None:
         for seq in range(above + 1, self._ordering.last_seq + 1):

@@ -34,7 +34,7 @@ class Checkpoints:
         self.own: dict[int, Attest] = {}
         self.unsaid: dict[int, bytes] = {}
         self.latest: Attest | None = None
-        self.heard: dict[int, int] = {}
+        self.heard = state.heard
         self._state = state
         self.certificates: dict[int, CheckpointCert] = {}
         self._tallies: dict[int, Tally] = {}

@@ -91,6 +91,8 @@ class Ordering:
             and last < state.ceiling
             and last - state.committed < config.in_flight_max
             and last - state.executed < config.unexecuted_max
+            # Whoever lags catches up while the rest waits a little; nobody is lost behind the window.
+            and last - state.quorum_height < config.lag_max
         )
 
     # Messages
@@ -118,7 +120,7 @@ class Ordering:
         if not m.block.batches and m.block.seq > state.boundary and state.executed >= m.block.seq - 1:
             raise Refused("empty-block", f"block {m.block.seq} is empty, and no boundary is to be reached")
         self._prove_order(sender, slot, m)
-        self.pace.on_proposal(m.block, is_idle=self.proposed_seq <= state.committed)
+        self.pace.on_proposal(m.block, is_idle=self.proposed_seq <= state.executed)
         self._offer(slot, replace(m, acks=()) if m.acks else m, fresh=True)
 
     def _prove_order(self, sender: int, slot: Slot, m: PrePrepare) -> None:

@@ -7,11 +7,11 @@ to its commit here, smoothed):
 deadline   a primary that brings nothing for so long is dead: the request timeout, or `ROUNDS` rounds
            where a round takes long, but never more than `STRETCH_MAX` request timeouts. So a slow
            machine or network is not mistaken for a dead primary, and a liar gains that factor at most.
-pace       when nothing is under way and a batch waits, the next proposal is due at once. Its delay,
-           smoothed over some eight proposals, may be `PACE_ROUNDS` rounds (but no more than half a
-           deadline) and `PACE_SLACK_US`; a primary that takes longer is slow. An honest one under any
-           load keeps something under way, or proposes when it hears of the batch, a hop later or sooner
-           than we do.
+pace       when all that was proposed is executed here and a batch waits, the next proposal is due at
+           once. Its delay, smoothed over some eight proposals, may be `PACE_ROUNDS` rounds (but no more
+           than half a deadline) and `PACE_SLACK_US`; a primary that takes longer is slow. An honest one
+           under any load keeps something under way, or proposes when it hears of the batch, a hop later
+           or sooner than we do.
 passing    a proposal passes a batch over if it has room for it, or lists one that came half a deadline
            later. A batch passed over after half a deadline is handed to the primary, which may lack it;
            if it is still passed over after a whole deadline, the primary censors. An honest primary

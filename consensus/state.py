@@ -23,6 +23,7 @@ class ReplicaConfig:
     block_orders_max/_bytes_max   what a fresh block may hold, unless it lists a single batch
     in_flight_max            blocks a primary proposes beyond the last one it delivered
     unexecuted_max           blocks a primary proposes beyond the last one it executed
+    lag_max                  blocks a primary proposes beyond the last one that a quorum said it executed
     request_timeout_us       pending work and no progress for so long: complain about the primary
     patience_us              one batch pending for so long, whatever else progresses: complain
     view_timeout_us          wait for a new view once n−f view changes are held
@@ -45,6 +46,7 @@ class ReplicaConfig:
     block_bytes_max: int = 4 << 20
     in_flight_max: int = 4
     unexecuted_max: int = 16
+    lag_max: int = 48
     request_timeout_us: int = 400_000
     patience_us: int = 5_000_000
     view_timeout_us: int = 500_000
@@ -106,6 +108,7 @@ class ReplicaState:
         self.committed = 0
         self.executed = 0
         self.progress_us = 0
+        self.heard: dict[int, int] = {}  # the highest block that each other replica showed to have executed
         self.resigned = -1
         self.target = 0
         self.installed = 0
@@ -152,6 +155,13 @@ class ReplicaState:
     def is_silent(self) -> bool:
         """Whether it must not take part: its state is wrong, or not there yet."""
         return self.diverged or self.ingesting
+
+    @property
+    def quorum_height(self) -> int:
+        """The highest block that q replicas, this one included, are known to have executed."""
+        others = [self.heard.get(replica, 0) for replica in self.replicas.ids if replica != self.id]
+        heights = sorted([self.executed, *others], reverse=True)
+        return max(heights[self.replicas.quorum - 1], self.low)
 
     @property
     def reach(self) -> int:

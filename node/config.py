@@ -91,6 +91,7 @@ class AdmissionSettings:
         100,
     )
     client_connections: int = setting(512, "Client connections at a time.", 1, 65_536)
+    client_connections_per_address: int = setting(256, "Of these, from one address.", 1, 65_536)
     client_queue_bytes: int = setting(
         16 << 20, "Envelopes of one connection under way; beyond it they wait.", 1 << 20
     )
@@ -108,7 +109,7 @@ class PeerSettings:
     state_mib_per_second: int = setting(
         128, "How fast a state is served to one peer, in MiB a second.", 1, 1 << 16
     )
-    handshake_seconds: int = setting(10, "A connection that has not said hello by then is closed.", 1, 120)
+    handshake_seconds: int = setting(5, "A connection that has not said hello by then is closed.", 1, 120)
     reconnect_ms_min: int = setting(50, "First pause before connecting again, in milliseconds.", 1, 60_000)
     reconnect_ms_max: int = setting(2000, "Longest pause before connecting again.", 1, 600_000)
     routes: tuple[str, ...] = setting(

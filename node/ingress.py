@@ -18,6 +18,7 @@ from engine.records import Code
 from node.admission import Admission, decode_envelope
 from node.config import AdmissionSettings
 from node.desk import Desk, to_refusal
+from node.doors import Door, Visitor, address_of
 from node.limits import Bucket
 from node.network import Address
 from node.queries import check_size, find_query, read_detail
@@ -50,15 +51,17 @@ QUERIES_MAX = 8  # under way on one connection; beyond it the connection is not 
 QUERY_BYTES = 64 << 10  # what a query counts, beside envelopes, towards `client_queue_bytes`
 STRIKES_MAX = 16  # bad requests a connection may make at once, and one a second
 EXTRA_CONNECTIONS_MAX = 32  # beyond the limit, are at least told so
+STRANGERS_MAX = 128  # connections that have not said hello; beyond it the longest silent ones go
+STRANGERS_PER_ADDRESS_MAX = 64
+GREETING_BYTES_MAX = 64 << 10  # of a frame before hello was answered
 
+# UNKNOWN_KEY and NOT_AUTHORISED are none: this node may lag behind the block that grants the key.
 _STRIKES = frozenset(
     {
         Code.BAD_SIGNATURE.name,
         Code.BAD_EVIDENCE.name,
         Code.MALFORMED.name,
         Code.WRONG_CHAIN.name,
-        Code.UNKNOWN_KEY.name,
-        Code.NOT_AUTHORISED.name,
         Refused.UNKNOWN_METHOD.value,
         Refused.BAD_PARAMS.value,
     }
@@ -100,6 +103,8 @@ class ClientPort:
         self._context = context
         self._log = log
         self._connections = 0
+        self._by_address: dict[str, int] = {}
+        self.door = Door(STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX)
         services.on_proven_block(self.admission.on_proven_block)
         services.on_proven_block(self.desk.on_proven_block)
 
@@ -135,15 +140,30 @@ class ClientPort:
         except OSError:  # it left already
             await trio.aclose_forcefully(stream)
             return
-        is_extra = self._connections >= limit
+        address = address_of(stream)
+        used = self._by_address.get(address, 0)
+        is_extra = self._connections >= limit or used >= self.settings.client_connections_per_address
+        if used >= self.settings.client_connections_per_address + EXTRA_CONNECTIONS_MAX:
+            self.metrics.client_errors.labels(Refused.TOO_MANY_CONNECTIONS).inc()
+            await trio.aclose_forcefully(stream)
+            return
         self._connections += 1
+        self._by_address[address] = used + 1
         self.metrics.clients.set(self._connections)
         tls: Stream = trio.SSLStream(stream, self._context, server_side=True, https_compatible=True)
-        connection = _Connection(self, tls)
+        visitor = self.door.enter(address)
+        connection = _Connection(self, tls, visitor)
         try:
-            await connection.run(is_extra)
+            with visitor.scope:
+                await connection.run(is_extra)
+            if visitor.scope.cancelled_caught:
+                self.metrics.client_errors.labels(Refused.TOO_SLOW).inc()
         finally:
+            self.door.leave(visitor)
             self._connections -= 1
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
             self.metrics.clients.set(self._connections)
             self.desk.leave(connection, list(connection.waiting.values()))
             with trio.CancelScope(shield=True):
@@ -164,6 +184,7 @@ class _Connection:
 
     port: ClientPort
     tls: Stream
+    visitor: Visitor
     waiting: dict[int, bytes] = field(default_factory=dict)
     fault: InputError | None = None
 
@@ -178,7 +199,7 @@ class _Connection:
         self._has_output = trio.Event()
         self._has_room = trio.Event()
         self._greeted = False
-        self._reader = FrameReader(REQUEST_BYTES_MAX)
+        self._reader = FrameReader(GREETING_BYTES_MAX)
 
     async def run(self, is_extra: bool) -> None:
         """Serve until the client leaves or breaks a rule, which is then in `fault`."""
@@ -215,7 +236,8 @@ class _Connection:
         if is_extra:
             raise _Fault(
                 Refused.TOO_MANY_CONNECTIONS,
-                f"{self.port.settings.client_connections} clients are connected: use another node",
+                f"{self.port.settings.client_connections} clients are connected, or"
+                f" {self.port.settings.client_connections_per_address} from your address: use another node",
             )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write)
@@ -307,6 +329,8 @@ class _Connection:
                 " use this network's network.toml",
             )
         self._greeted = True
+        self._reader.size_max = REQUEST_BYTES_MAX
+        self.port.door.leave(self.visitor)
         services = self.port.services
         hello = [VERSION, network.chain_id, services.replica_id, services.now_ms()]
         self.reply(request.id, encode_result(request.id, hello))

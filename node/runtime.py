@@ -74,6 +74,7 @@ from node.executor import ExecutedBlock, Executor
 from node.history import History
 from node.inbox import Inbox
 from node.ledger import Ledger, Turn
+from node.limits import Buckets
 from node.network import Network
 from node.payloads import PayloadIntake
 from node.pool import PayloadPool
@@ -96,6 +97,8 @@ from node.wire import Refused, frame
 T = TypeVar("T")
 IN_PLACE_SECONDS = 0.0008  # a commit faster than this is not worth a change of threads
 IN_PLACE_BYTES = 64 << 10
+VIEW_MESSAGES_PER_SECOND = 10  # view changes and new views of one peer that are looked into
+VIEW_MESSAGES_BURST = 40
 CERTIFICATES = (CommitCert, CheckpointCert, ViewChange, NewView, Epochs)
 
 
@@ -139,6 +142,7 @@ class Node:
         self._replica = parts.replica
         self._inbox = parts.inbox
         self._timers = Timers()
+        self._view_budgets = Buckets(VIEW_MESSAGES_PER_SECOND, VIEW_MESSAGES_BURST)
         self._disk = trio.CapacityLimiter(1)
         self._nursery: trio.Nursery
         self._disk_seconds = 0.0  # of a small transaction, smoothed
@@ -246,6 +250,7 @@ class Node:
     async def deliver(self, peer: int, frames: list[bytes]) -> None:
         """Take what a peer sent. Raises `ProtocolError` on garbage, which closes the link."""
         messages: list[Message] = [CODEC.decode(body) for body in frames]
+        messages = [message for message in messages if self._is_affordable(peer, message)]
         await self._check_ahead(messages)
         for message in messages:
             if isinstance(message, BatchPayload):
@@ -254,6 +259,16 @@ class Node:
                 self._parts.metrics.transfer_dropped.inc()
             else:
                 await self._inbox.put_received(Received(peer, message))
+
+    def _is_affordable(self, peer: int, message: Message) -> bool:
+        """Whether a peer may cost us the check of one more view change or new view: honest ones send few,
+        and repeat what was dropped. Whoever floods with them pays with those of its own."""
+        if not isinstance(message, ViewChange | NewView):
+            return True
+        if self._view_budgets.take(b"%d" % peer, 1, trio.current_time()):
+            return True
+        self.on_peer_fault(peer, "view_flood")
+        return False
 
     async def _check_ahead(self, messages: list[Message]) -> None:
         """Certificates hold many signatures: compute them off the loop. A single vote is cheaper in it."""

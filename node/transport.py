@@ -22,6 +22,7 @@ import trio
 from consensus.primitives.errors import ProtocolError
 from engine.layout import LAYOUT_VERSION
 from node.config import Home, PeerSettings, parse_routes
+from node.doors import Door, address_of
 from node.network import Address, Network
 from node.sockets import keep_alive, repeat_often
 from node.telemetry import Log, Metrics
@@ -34,7 +35,8 @@ HELLO_BYTES_MAX = 256
 WRITE_BYTES = 256 << 10  # frames are joined up to this size for one write
 BULK_BYTES_MAX = 2 << 20  # parts of a state waiting for one peer; then whoever sends more waits
 AWAY_BYTES_MAX = 1 << 20  # newest frames kept for a peer that is not connected
-HANDSHAKES_MAX = 64  # accepted connections that have not said hello yet
+HANDSHAKES_MAX = 64  # accepted connections of strangers that have not said hello yet
+HANDSHAKES_PER_ADDRESS_MAX = 16
 READ_BYTES = 64 << 10
 KEEP_ALIVE_SECONDS = 10  # a vanished peer is noticed by then
 REPEAT_MS = 1000  # how soon a link carries on once a broken network works again
@@ -77,8 +79,8 @@ class Transport:
         self._endpoints: dict[int, Endpoint] = {}
         self._dialling: dict[int, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
+        self._door = Door(HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX)
         self.follow(validators)
-        self._handshakes = 0
 
     @property
     def connected(self) -> list[int]:
@@ -89,6 +91,7 @@ class Transport:
         """These are the validators now: let go of those who left, and look for those who are new or moved."""
         wanted = {peer: place for peer, place in validators.endpoints.items() if peer != self._replica}
         before, self._endpoints = self._endpoints, wanted
+        self._door.known = frozenset(place.peer.host for place in wanted.values())
         for peer in before.keys() - wanted.keys():
             self._let_go(peer)
         certificates = {peer: place.certificate for peer, place in wanted.items()}
@@ -164,17 +167,17 @@ class Transport:
             self._nursery.start_soon(self._keep_dialling, peer, scope)
 
     async def _accept(self, stream: trio.SocketStream) -> None:
-        if self._handshakes >= HANDSHAKES_MAX:
+        visitor, peer = self._door.enter(address_of(stream)), None
+        try:
+            with visitor.scope:
+                tls = trio.SSLStream(stream, self._server_context, server_side=True)
+                peer = await self._greet(stream, tls, None)
+        finally:
+            self._door.leave(visitor)
+        if visitor.scope.cancelled_caught:
             self._fault("too_many_handshakes")
             await trio.aclose_forcefully(stream)
-            return
-        self._handshakes += 1
-        try:
-            tls = trio.SSLStream(stream, self._server_context, server_side=True)
-            peer = await self._greet(stream, tls, None)
-        finally:
-            self._handshakes -= 1
-        if peer is not None:
+        elif peer is not None:
             await self._serve(peer, tls)
 
     async def _keep_dialling(self, peer: int, scope: trio.CancelScope) -> None:

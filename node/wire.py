@@ -157,7 +157,7 @@ def take_params(request: Request, *kinds: type) -> Sequence[Any]:
 
 
 class FrameReader:
-    """Cuts a byte stream into frames; never holds more than one frame's limit and one read."""
+    """Cuts a byte stream into frames; never holds more than one frame's limit, `size_max`, and one read."""
 
     def __init__(self, size_max: int) -> None:
         self.size_max = size_max

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from consensus.effects import BatchReady, Execute, StoreBatches, StoreBlock, TimerFired
-from consensus.messages import Block, Commit, FetchBatches, Prepare, PrePrepare
+from consensus.messages import Attest, Block, Commit, FetchBatches, Prepare, PrePrepare
 from consensus.replica import ReplicaConfig
 from tests.helpers.group import CONFIG, Group
 from tests.helpers.votes import TIME_MS, make_block, name_of
@@ -279,3 +279,16 @@ def test_an_unknown_timer_changes_nothing() -> None:
     before = len(group.seats[0].effects)
     group.feed(0, TimerFired("tea"))
     assert len(group.seats[0].effects) == before
+
+
+def test_a_primary_waits_for_replicas_that_lag() -> None:
+    """A quorum's word for what it executed bounds how far the rest may run ahead."""
+    group = Group(config=replace(CONFIG, lag_max=2))
+    group.drops = lambda sender, to, message: to == 0 and sender in (2, 3) and isinstance(message, Attest)
+    group.submit(*range(3))
+    group.run()
+    assert group.seats[0].replica._ordering.next_seq == 3
+    group.heal()
+    group.wait(1_000_000)
+    assert sum(len(block.batches) for block in group.seats[0].executed) == 3
+    assert group.views() == [0] * 4
