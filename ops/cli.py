@@ -14,7 +14,7 @@ from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from consensus.primitives.errors import ConfigError, InputError, LedgerError
-from ops import checks, debug, nodes, status
+from ops import checks, debug, nodes, signing, status
 
 if TYPE_CHECKING:
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -83,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kontor {version('kontor')}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     nodes.register(subparsers)
+    signing.register(subparsers)
     status.register(subparsers)
     debug.register(subparsers)
     checks.register(subparsers)

@@ -77,11 +77,13 @@ def init_node(args: argparse.Namespace) -> int:
     from node.config import Config, Home, NodeSettings, load_config, write_config
     from node.network import load_network, parse_address, render_validator
     from node.setup import check_node_identity, create_node_keys, write_network
+    from node.signer.opening import signer_key
 
     home = Home(args.home)
     if args.join is not None:
         network = load_network(args.join)
-        check_node_identity(home, network, load_config(home.config).node.id)
+        own = load_config(home.config)
+        check_node_identity(home, network, own.node.id, signer_key(home, own, network))
         write_network(home.network, network)
         print(f"{home.network} written: run `kontor start --home {home.root}`")
         return 0
@@ -134,7 +136,9 @@ def show_keys(args: argparse.Namespace) -> int:
     home = Home(args.home)
     certificate = load_certificate(home.tls_certificate)
     print(f"node id          {load_config(home.config).node.id}")
-    print(f"consensus key    {load_signer(home.consensus_seed).public_key.hex()}")
+    socket = load_config(home.config).signer.socket
+    key = f"held by the signer at {socket}" if socket else load_signer(home.consensus_seed).public_key.hex()
+    print(f"consensus key    {key}")
     print(f"tls certificate  {digest('kontor.certificate', certificate).hex()} (digest)")
     if home.network.exists():
         print(f"chain id         {load_network(home.network).chain_id.hex()}")

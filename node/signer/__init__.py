@@ -8,7 +8,8 @@ Read `consensus.signing` first: the rules. Then
     opening    the signer that a home's config.toml names; beginning a record
     server     the signer as a process of its own (`kontor signer`); `wire` is its language
     remote     the node's end of that
-    migrate    export, import, adopt: how a record changes its home
+    migrate    export and import: how a record changes its home
+    recovery   a new identity for a home whose key is dead
 
 Decisions
 
@@ -24,14 +25,15 @@ never takes anything back (it could not tell a crash from a ledger set back by h
 (see `consensus`). Attestations need no transaction of the ledger, so they alone wait for the record,
 off the loop.
 
-2026-11-24. A home from a version without records does not start: whether its vote log is the newest
-one cannot be seen from the log. `kontor signer adopt` begins a record from it once, by the operator's
-word, and only while no record is there. The floor is the log's view and stable checkpoint, so
-everything older, which the log does not hold, is refused.
+2026-11-24. A home from a version without records does not start, and no record is made from its vote log:
+the log holds only the last vote of each place, and whether it is the newest log cannot be seen from it.
+The key is dead, and `kontor recover` makes a new one. Costs such a validator its id.
 
-2026-11-24. Nothing brings a lost record back. No command makes one for a key that exists, except `adopt`;
-`kontor recover` makes a new key. An older copy of the record, restored together with the ledger of its
+2026-11-24. Nothing brings a lost record back. An older copy of it, restored together with the ledger of its
 time, is the one thing that nobody can notice on one machine: backups must leave `signer/` out.
+
+2026-11-24. An export marks the record as moved before the file is written. Two homes can sign with one key
+only if the operator imports one file twice; the home that exported it asks for a word (`--undo`).
 
 2026-11-24. The separate signer answers after its disk has the vote, so a node waits a round trip and a
 sync for each vote, inside its step. Letting votes of one turn share a sync would need a step that

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from consensus.primitives.crypto import ZERO_DIGEST
 from consensus.primitives.errors import ConfigError
 from consensus.signing import SignatureRefused, VoteSigner
 from node.config import Config, Home
@@ -61,7 +62,7 @@ def open_signer(home: Home, config: Config, network: Network) -> Iterator[NodeSi
         finally:
             remote.close()
         return
-    with open_record(home, network) as record:
+    with open_record(home, network.chain_id) as record:
         local = LocalSigner(load_signer(home.consensus_seed), network.chain_id, record)
         try:
             yield local
@@ -70,14 +71,19 @@ def open_signer(home: Home, config: Config, network: Network) -> Iterator[NodeSi
 
 
 @contextmanager
-def open_record(home: Home, network: Network) -> Iterator[SigningRecord]:
-    """Lock a home's signing record and check that its key may sign for `network`."""
+def open_record(home: Home, chain_id: bytes | None) -> Iterator[SigningRecord]:
+    """Lock a home's signing record and check that its key may sign, for `chain_id` or for the record's."""
     public_key = load_signer(home.consensus_seed).public_key
     with signer_lock(home):
         record = SigningRecord.open(home.signing_record)
         try:
             record.check_ready(public_key)
-            record.bind(network.chain_id)
+            if chain_id is not None:
+                record.bind(chain_id)
+            elif record.chain_id == ZERO_DIGEST:
+                raise ConfigError(
+                    f"{home.signing_record} belongs to no chain yet: copy network.toml into {home.root}"
+                )
             yield record
         finally:
             record.close()
@@ -88,8 +94,8 @@ def signer_lock(home: Home) -> Iterator[None]:
     """Whoever signs with the key of `home`, or changes its record, is alone."""
     if not home.signer.is_dir():
         raise ConfigError(
-            f"{home.signer} does not exist, so what the key in {home.root} signed is not known: put it back;"
-            " for a home made by a version that kept no record, see `kontor signer adopt`"
+            f"{home.signer} does not exist, so nobody knows what the key in {home.root} signed: put it back,"
+            " or make a new validator with `kontor recover`"
         )
     with HomeLock(home.signer, _IN_USE):
         yield
@@ -107,3 +113,12 @@ def check_no_seed(home: Home, socket: Path) -> None:
             f"'signer.socket' names {socket}, but {home.consensus_seed} is here, too: a key has one home;"
             " move the seed to the signer's home"
         )
+
+
+def signer_key(home: Home, config: Config, network: Network) -> bytes:
+    """The public key that a home signs with; asks the signer if that is another process."""
+    if not config.signer.socket:
+        return load_signer(home.consensus_seed).public_key
+    remote = RemoteSigner(home.root / config.signer.socket, network.chain_id)
+    remote.close()
+    return remote.public_key

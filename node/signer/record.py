@@ -68,9 +68,8 @@ class SigningRecord:
             journal, bodies = Journal.open(path)
         except FileNotFoundError as error:
             raise ConfigError(
-                f"{path} does not exist: this key's signing record is lost, or it comes from a version that"
-                f" kept none. In the second case `kontor signer adopt` begins one from the vote log;"
-                f" else {DEAD_KEY}"
+                f"{path} does not exist: the signing record is lost, or this home comes from a version that"
+                f" kept none; {DEAD_KEY}"
             ) from error
         record: SigningRecord | None = None
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from consensus.primitives.crypto import Signer
-from consensus.primitives.errors import ConfigError, LedgerError, ProtocolError
+from consensus.primitives.errors import ConfigError, LedgerError, ProtocolError, StorageError
 from consensus.signing import NUMBER_MAX, Floor, SignatureRefused
 from node.signer.local import Guard
 from node.signer.record import SigningRecord
@@ -60,7 +60,7 @@ class SignerServer:
             with self._busy:  # a vote under way is written down before the record closes
                 pass
         if self._failed:
-            raise LedgerError(self._failed)
+            raise StorageError(self._failed)
 
     def stop(self) -> None:
         """End `serve`; from a signal handler or another thread."""
@@ -75,7 +75,7 @@ class SignerServer:
                     raise ProtocolError("another node is connected: one key signs for one node")
             except (ProtocolError, OSError) as error:
                 self._report(f"connection refused: {error}")
-                _say_error(link, str(error))
+                _hear_and_refuse(link, str(error))
                 return
             try:
                 self._report("node connected")
@@ -189,6 +189,15 @@ def _receive_patiently(link: socket.socket, stopping: threading.Event) -> tuple[
         link.settimeout(SEND_SECONDS)
         return receive(link)
     return None
+
+
+def _hear_and_refuse(link: socket.socket, text: str) -> None:
+    """Let the other side say its hello first: a connection closed amid that would swallow the reason."""
+    try:
+        receive(link)
+    except (ProtocolError, OSError):
+        return
+    _say_error(link, text)
 
 
 def _say_error(link: socket.socket, text: str) -> None:

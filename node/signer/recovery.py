@@ -1,0 +1,71 @@
+"""A new identity in the home of a validator whose key is dead. Nothing of the old one is deleted."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from consensus.primitives.errors import ConfigError, LedgerError
+from node.config import Config, Home, load_config, write_config
+from node.keys import load_signer
+from node.network import Address, Validator
+from node.setup import create_node_keys
+from node.signer.journal import sync_folder
+from node.signer.record import SigningRecord
+from node.storage import HomeLock
+
+
+def make_new_identity(
+    home: Home, old_id: int | None, new_id: int, peer: Address, client: Address
+) -> tuple[int, Validator, Path | None]:
+    """Return the lost validator's id, the new one's entry, and where the rest of the old one lies now.
+
+    Raises `ConfigError` if the home can still sign, or if it is not known who is to be replaced.
+    """
+    home.root.mkdir(parents=True, exist_ok=True)
+    with HomeLock(home.data):
+        config = load_config(home.config) if home.config.exists() else Config()
+        if old_id is None and not home.config.exists():
+            raise ConfigError(f"{home.config} is lost, too: say whom the new validator replaces with --old")
+        old = config.node.id if old_id is None else old_id
+        if old == new_id:
+            raise ConfigError(f"--id {new_id} is the lost validator's: ids are never used twice")
+        _check_lost(home)
+        aside = _put_aside(home)
+        validator = create_node_keys(home, new_id, peer, client)
+        changed = replace(
+            config, node=replace(config.node, id=new_id), signer=replace(config.signer, socket="")
+        )
+        write_config(home.config, changed)
+    return old, validator, aside
+
+
+def _check_lost(home: Home) -> None:
+    """Raise `ConfigError` if key, record and ledger are all there: then nothing is lost."""
+    try:
+        public_key = load_signer(home.consensus_seed).public_key
+        record = SigningRecord.open(home.signing_record)
+        record.close()
+        record.check_ready(public_key)
+    except LedgerError:
+        return
+    if (home.data / "ledger").exists():
+        raise ConfigError(
+            f"{home.root} has its key, its signing record and its ledger: nothing is lost;"
+            f" run `kontor start --home {home.root}`"
+        )
+
+
+def _put_aside(home: Home) -> Path | None:
+    """Move everything that belongs to the old identity into a folder of its own; None: nothing was left."""
+    left = [path for name in ("keys", "signer", "config.toml") if (path := home.root / name).exists()]
+    left += [path for path in sorted(home.data.iterdir()) if path.name != "lock"]
+    if not left:
+        return None
+    number = 1
+    while (aside := home.root / f"dead-{number}").exists():
+        number += 1
+    (aside / "data").mkdir(parents=True)
+    for path in left:
+        os.rename(path, aside / path.relative_to(home.root))
+    sync_folder(home.root)
+    return aside

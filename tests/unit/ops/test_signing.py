@@ -1,0 +1,113 @@
+"""`kontor signer export|import`, `kontor recover`: what operators type, and what they are told."""
+
+import json
+import shutil
+import tomllib
+
+import pytest
+
+from node.config import Home, load_config
+from node.keys import load_signer
+from node.setup import create_network
+from ops import cli
+
+
+@pytest.fixture
+def home(tmp_path):
+    return create_network(tmp_path / "net", 4).nodes[2]
+
+
+def test_a_record_goes_to_a_home_of_its_own(home, tmp_path, capsys):
+    signer = Home(tmp_path / "signer")
+    file = str(tmp_path / "record.json")
+    assert cli.main(["signer", "export", "--home", str(home.root), "--out", file, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["votes"] == 0
+    assert cli.main(["signer", "import", "--home", str(signer.root), file]) == 2
+    assert "consensus.seed does not exist" in capsys.readouterr().err
+    signer.consensus_seed.parent.mkdir(parents=True)
+    shutil.move(home.consensus_seed, signer.consensus_seed)
+    assert cli.main(["signer", "import", "--home", str(signer.root), file]) == 0
+    assert "signs with key" in capsys.readouterr().out
+    # The record names no chain before the first vote, and the signer must not learn it from the node.
+    assert cli.main(["signer", "--home", str(signer.root)]) == 2
+    assert "copy network.toml" in capsys.readouterr().err
+
+
+def test_a_moved_key_does_not_start_a_node(home, tmp_path, capsys):
+    assert cli.main(["signer", "export", "--home", str(home.root), "--out", str(tmp_path / "f")]) == 0
+    assert cli.main(["start", "--home", str(home.root)]) == 2
+    assert "exported to another home" in capsys.readouterr().err
+
+
+def test_a_key_without_its_record_does_not_start_a_node(home, capsys):
+    home.signing_record.unlink()
+    assert cli.main(["start", "--home", str(home.root)]) == 2
+    assert "kontor recover" in capsys.readouterr().err
+    shutil.rmtree(home.signer)
+    assert cli.main(["start", "--home", str(home.root)]) == 2
+    assert "kontor recover" in capsys.readouterr().err
+
+
+def test_a_damaged_record_does_not_start_a_node(home, capsys):
+    data = bytearray(home.signing_record.read_bytes())
+    data[40] ^= 4
+    home.signing_record.write_bytes(data)
+    assert cli.main(["start", "--home", str(home.root)]) == 1
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_the_record_of_another_key_does_not_start_a_node(home, capsys):
+    other = Home(home.root.parent / "node1")
+    shutil.copy(other.signing_record, home.signing_record)
+    assert cli.main(["start", "--home", str(home.root)]) == 2
+    assert "belongs to the key" in capsys.readouterr().err
+
+
+def test_a_node_that_names_a_signer_holds_no_seed_and_needs_the_signer(home, capsys):
+    text = home.config.read_text().replace('socket = ""', 'socket = "signer/socket"')
+    home.config.write_text(text)
+    assert cli.main(["start", "--home", str(home.root)]) == 2
+    assert "a key has one home" in capsys.readouterr().err
+    home.consensus_seed.unlink()
+    assert cli.main(["start", "--home", str(home.root)]) == 2
+    assert "no signer answers" in capsys.readouterr().err
+
+
+def test_recover_makes_a_new_validator_and_says_how_it_takes_the_place(home, capsys):
+    old_key = load_signer(home.consensus_seed).public_key
+    home.signing_record.unlink()
+    assert cli.main(["recover", "--home", str(home.root), "--id", "4", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["old"], facts["id"]) == (2, 4)
+    assert facts["command"] == f"kontor validator replace 2 --entry {facts['entry']}"
+    with open(facts["entry"], "rb") as file:
+        (entry,) = tomllib.load(file)["validators"]
+    new_key = load_signer(home.consensus_seed).public_key
+    assert bytes.fromhex(entry["consensus_key"]) == new_key != old_key
+    assert load_config(home.config).node.id == 4
+    assert home.signing_record.exists()
+    assert load_signer(Home(home.root / "dead-1").consensus_seed).public_key == old_key
+
+
+def test_recover_touches_nothing_of_a_home_that_can_sign(home, capsys):
+    (home.data / "ledger").mkdir(parents=True)
+    before = home.consensus_seed.read_bytes()
+    assert cli.main(["recover", "--home", str(home.root), "--id", "4"]) == 2
+    assert "nothing is lost" in capsys.readouterr().err
+    assert home.consensus_seed.read_bytes() == before
+
+
+def test_recover_on_an_empty_disk_asks_whom_to_replace(tmp_path, capsys):
+    words = ["recover", "--home", str(tmp_path / "fresh"), "--id", "4"]
+    assert cli.main(words) == 2
+    assert "--old" in capsys.readouterr().err
+    assert cli.main([*words, "--old", "4"]) == 2
+    assert "never used twice" in capsys.readouterr().err
+    assert cli.main([*words, "--old", "1"]) == 0
+    assert "kontor validator replace 1 --entry" in capsys.readouterr().out
+    assert not (tmp_path / "fresh" / "dead-1").exists()
+
+
+def test_the_signer_needs_a_home(capsys):
+    assert cli.main(["signer"]) == 2
+    assert "--home" in capsys.readouterr().err
