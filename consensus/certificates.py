@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from copy import copy
 from itertools import pairwise
 
+from consensus import proofs
 from consensus.messages import (
     BATCHES_PER_BLOCK_MAX,
     Ack,
@@ -35,9 +36,9 @@ REMEMBERED_DIGESTS_MAX = 1024
 
 PRE_PREPARE = "pre-prepare"
 PREPARE = "prepare"
-COMMIT = "commit"
-ATTEST = "attest"
-CHECKPOINT = "checkpoint"
+COMMIT = proofs.COMMIT
+ATTEST = proofs.ATTEST
+CHECKPOINT = proofs.CHECKPOINT
 COMPLAIN = "complain"
 VIEW_CHANGE = "view-change"
 NEW_VIEW = "new-view"

@@ -11,6 +11,10 @@ from consensus.primitives.crypto import DIGEST_SIZE, PUBLIC_KEY_SIZE, digest
 MEMBERS_MAX = 64
 PARTS_MAX = 64
 
+COMMIT = "commit"
+ATTEST = "attest"
+CHECKPOINT = "checkpoint"  # an attestation that carries a state summary
+
 
 def signing_digest(chain_id: bytes, epoch: int, kind: str, view: int, seq: int, body: bytes) -> bytes:
     """What is signed: (chain, epoch, type, view, seq, digest), so that no vote fits another place."""

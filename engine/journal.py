@@ -11,13 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from consensus.primitives import merkle
-from consensus.primitives.crypto import digest
 from consensus.primitives.errors import ProtocolError
+from consensus.trees import CHUNK_RECORDS, CHUNK_SIZE, compute_chunks_root, compute_journal_root
 from engine.records import JOURNAL
-
-CHUNK_RECORDS = 64
-RECORD_SIZE = JOURNAL.itemsize
-CHUNK_SIZE = CHUNK_RECORDS * RECORD_SIZE
 
 
 class EnvelopeResult(NamedTuple):
@@ -80,26 +76,6 @@ def hash_chunks(journal: np.ndarray) -> list[bytes]:
     return [merkle.hash_leaf(data[at : at + CHUNK_SIZE]) for at in range(0, len(data), CHUNK_SIZE)]
 
 
-def compute_journal_root(
-    previous_root: bytes,
-    height: int,
-    block_digest: bytes,
-    time_ms: int,
-    record_count: int,
-    chunks_root: bytes,
-) -> bytes:
-    """The chained root after a block."""
-    return digest(
-        "kontor.journal",
-        previous_root,
-        height.to_bytes(8, "little"),
-        block_digest,
-        time_ms.to_bytes(8, "little"),
-        record_count.to_bytes(8, "little"),
-        chunks_root,
-    )
-
-
 def prove(result: BlockResult, record_index: int) -> JournalProof:
     """Proof of the line at `record_index`, and of the other lines in its chunk."""
     count = result.journal.shape[0]
@@ -124,11 +100,7 @@ def verify_proof(proof: JournalProof, journal_root: bytes) -> np.ndarray:
 
     The first of them is line `proof.chunk_index * CHUNK_RECORDS` of its block.
     """
-    chunks = -(-proof.record_count // CHUNK_RECORDS)
-    lines = min(CHUNK_RECORDS, proof.record_count - proof.chunk_index * CHUNK_RECORDS)
-    if not 0 <= proof.chunk_index < chunks or len(proof.chunk) != lines * RECORD_SIZE:
-        raise ProtocolError(f"chunk {proof.chunk_index} of {chunks} cannot have {len(proof.chunk)} bytes")
-    chunks_root = merkle.root_of_path(merkle.hash_leaf(proof.chunk), proof.chunk_index, chunks, proof.path)
+    chunks_root = compute_chunks_root(proof.chunk_index, proof.chunk, proof.record_count, proof.path)
     root = compute_journal_root(
         proof.previous_root, proof.height, proof.block_digest, proof.time_ms, proof.record_count, chunks_root
     )

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from consensus import trees
+
 LAYOUT_VERSION = 3  # part of the state root; raise it when any row here changes
-PAGE_SIZE = 16384
+PAGE_SIZE = trees.PAGE_SIZE
 NONE = -1
 
 

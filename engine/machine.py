@@ -16,6 +16,7 @@ from consensus.primitives.crypto import Ed25519Verifier, Verifier
 from consensus.primitives.errors import ProtocolError, ensure
 from consensus.primitives.merkle import compute_root
 from consensus.proofs import Epoch, StateSummary
+from consensus.trees import compute_journal_root
 from engine import block, commands
 from engine.accounts.envelopes import check_envelope
 from engine.accounts.kernels import authorise_orders
@@ -27,7 +28,7 @@ from engine.block import Verdict
 from engine.commands import EXPIRY_NEVER
 from engine.envelope import Envelope, EnvelopeKind
 from engine.genesis import VENUE_ACCOUNT, Genesis
-from engine.journal import BlockResult, Counts, EnvelopeResult, compute_journal_root, hash_chunks
+from engine.journal import BlockResult, Counts, EnvelopeResult, hash_chunks
 from engine.layout import SCOPES_ALL
 from engine.markets import MarketsPlugin
 from engine.plugin import Context, Outcome, Plugin, Registry

@@ -24,7 +24,7 @@ from consensus.primitives.crypto import Verifier
 from consensus.primitives.errors import ProtocolError, SignatureError, ensure
 from consensus.proofs import Vote, compute_result_digest, signing_digest
 from consensus.quorum import ReplicaSet
-from engine.journal import CHUNK_RECORDS, compute_journal_root
+from consensus.trees import CHUNK_RECORDS, compute_journal_root
 from engine.records import JOURNAL, Code, Kind
 from node.services import ProvenBlock
 from node.wire import Detail

@@ -21,10 +21,11 @@ import numpy as np
 from consensus.primitives.crypto import DIGEST_SIZE
 from consensus.primitives.errors import ProtocolError
 from consensus.primitives.merkle import hash_leaf
+from consensus.trees import FANOUT, HEIGHT, hash_children, hash_table
 from engine.genesis import Capacity
 from engine.layout import COUNTERS, LAYOUT_VERSION, PAGE_SIZE
 from engine.state import State, row_counts
-from engine.tables.root import FANOUT, HEIGHT, ZERO_DIGESTS, hash_children, hash_state, hash_table
+from engine.tables.root import ZERO_DIGESTS, hash_state
 
 CHUNK_PAGES = FANOUT
 CHUNK_BYTES_MAX = 4 + CHUNK_PAGES * PAGE_SIZE

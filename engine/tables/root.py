@@ -8,17 +8,14 @@ of those has a constant digest. So growth never changes a root, and hashing cost
 from collections.abc import Iterable
 
 import numpy as np
-from blake3 import blake3
 
 from consensus.primitives.crypto import DIGEST_SIZE, digest
 from consensus.primitives.errors import ProtocolError
-from consensus.primitives.merkle import NODE_PREFIX, hash_leaf
+from consensus.primitives.merkle import hash_leaf
+from consensus.trees import FANOUT, HEIGHT, PageProof, hash_children, hash_table
 from engine.layout import LAYOUT_VERSION, PAGE_SIZE
 from engine.state import State
 from engine.tables.table import Table
-
-FANOUT = 32
-HEIGHT = 4  # FANOUT ** HEIGHT pages of 16 KiB: 16 GiB a table
 
 
 def _zero_digests() -> tuple[bytes, ...]:
@@ -27,11 +24,6 @@ def _zero_digests() -> tuple[bytes, ...]:
     for _ in range(HEIGHT):
         digests.append(hash_children(digests[-1] * FANOUT))
     return tuple(digests)
-
-
-def hash_children(children: bytes) -> bytes:
-    """Digest of an inner node from those of its `FANOUT` children, joined."""
-    return blake3(NODE_PREFIX + children).digest()
 
 
 ZERO_DIGESTS = _zero_digests()
@@ -60,6 +52,16 @@ class PageTree:
             nodes = [hash_children(below[n * FANOUT : (n + 1) * FANOUT].tobytes()) for n in numbers]
             self._put(height, numbers, nodes)
 
+    def path(self, page: int) -> tuple[bytes, ...]:
+        """The groups of siblings from a page up to the root, as a `PageProof` carries them."""
+        groups = []
+        for height, level in enumerate(self._levels):
+            start = page // FANOUT * FANOUT
+            group = level[start : start + FANOUT].tobytes()
+            groups.append(group or ZERO_DIGESTS[height] * FANOUT)
+            page //= FANOUT
+        return tuple(groups)
+
     def _put(self, height: int, numbers: list[int], digests: list[bytes]) -> None:
         level = self._levels[height]
         if numbers[-1] >= level.shape[0]:
@@ -86,6 +88,14 @@ class StateTree:
             tree.update(table, table.take_dirty())
             roots[table.name] = _table_root(table, self._state.used(table), tree.root)
         return roots
+
+    def page_proof(self, table: Table, page: int) -> PageProof:
+        """One page of a table as it is now, and its way to the table's root. Hashes what changed."""
+        self.table_roots()
+        number = self._state.tables.index(table)
+        rows, row_size = self._state.used(table), table.dtype.itemsize
+        data = table.pages[page].tobytes() if page < table.pages.shape[0] else bytes(PAGE_SIZE)
+        return PageProof(number, table.name, row_size, rows, page, data, self._trees[number].path(page))
 
     def root(self) -> bytes:
         """The state root: the layout's version and every table's root, in order. Hashes what changed."""
@@ -154,12 +164,6 @@ def _virgin(height: int, length: int) -> np.ndarray:
 
 def _table_root(table: Table, rows: int, tree_root: bytes) -> bytes:
     return hash_table(table.name, table.dtype.itemsize, rows, tree_root)
-
-
-def hash_table(name: str, row_bytes: int, rows: int, tree_root: bytes) -> bytes:
-    """Root of a table: its name, its layout's row size, its rows in use, and its pages."""
-    sizes = (row_bytes.to_bytes(8, "little"), rows.to_bytes(8, "little"))
-    return digest("kontor.table", name.encode(), *sizes, tree_root)
 
 
 def hash_state(table_roots: Iterable[bytes]) -> bytes:

@@ -7,11 +7,10 @@ import pytest
 
 from consensus.primitives.errors import ProtocolError
 from consensus.primitives.merkle import compute_root
+from consensus.trees import CHUNK_RECORDS, compute_journal_root
 from engine.journal import (
-    CHUNK_RECORDS,
     BlockResult,
     Counts,
-    compute_journal_root,
     hash_chunks,
     prove,
     verify_proof,

@@ -10,9 +10,9 @@ from consensus.primitives.crypto import Ed25519Verifier, digest
 from consensus.primitives.errors import ProtocolError
 from consensus.proofs import StateSummary, Vote
 from consensus.quorum import ReplicaSet
+from consensus.trees import CHUNK_RECORDS
 from engine.commands import Deposit
 from engine.envelope import decode
-from engine.journal import CHUNK_RECORDS
 from engine.records import JOURNAL, Code, Kind, Side
 from node.receipts import (
     RECEIPTS,

@@ -1,0 +1,286 @@
+"""A light client: what the ledger says, checked by signatures alone.
+
+    genesis validators ─EpochProof─▶ … ─▶ this epoch's ─▶ results (f+1), checkpoints and blocks (q)
+                                                          └▶ lines of the journal, pages of the state
+
+It trusts one epoch, told to it once, and follows the validators from there: one certificate a change,
+whatever happened in between. Needs no engine and no codec: PyNaCl and blake3 suffice. Whoever hands
+over a proof need not be trusted; everything here is bounded, and raises `Unproven` with a stable code.
+
+A client that was away for long trusts that the validators of its last known epoch have not been
+corrupted since then: whoever holds a quorum of an old epoch's keys can show it another future. So
+start from a recent epoch where one is at hand, and advance often.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from consensus.primitives.crypto import Ed25519Verifier, Verifier
+from consensus.primitives.errors import ProtocolError, SignatureError
+from consensus.proofs import (
+    ATTEST,
+    CHECKPOINT,
+    COMMIT,
+    CheckpointCert,
+    Epoch,
+    EpochProof,
+    Vote,
+    compute_result_digest,
+    signing_digest,
+)
+from consensus.quorum import ReplicaSet, epoch_of
+from consensus.trees import (
+    PAGE_SIZE,
+    PageProof,
+    compute_chunks_root,
+    compute_journal_root,
+    compute_table_root,
+)
+
+EPOCHS_MAX = 65_536
+VOTES_MAX = 64
+
+BALANCES = "balances"
+BALANCE_ROW = struct.Struct("<iiqqq")
+_PLACE_MAX = 1 << 62
+
+
+class Unproven(ProtocolError):
+    """Something is not what the validators signed; `code` is stable and says why."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Balance:
+    """One account's holding of one asset, in base units."""
+
+    account: int
+    asset: int
+    available: int
+    held: int
+    reserved: int
+
+
+@dataclass(frozen=True)
+class BlockSummary:
+    """What a block's chained journal root is made of."""
+
+    height: int
+    block_digest: bytes
+    previous_root: bytes
+    time_ms: int
+    record_count: int
+    chunks_root: bytes
+
+    @property
+    def journal_root(self) -> bytes:
+        """What validators attest."""
+        return compute_journal_root(
+            self.previous_root,
+            self.height,
+            self.block_digest,
+            self.time_ms,
+            self.record_count,
+            self.chunks_root,
+        )
+
+
+class LightClient:
+    """Follows the validators of one chain from the epoch it trusts."""
+
+    def __init__(self, chain_id: bytes, epoch: Epoch, verifier: Verifier | None = None) -> None:
+        self._chain_id = chain_id
+        self._epochs = [ReplicaSet(chain_id, epoch)]
+        self._verifier = verifier or Ed25519Verifier()
+
+    @property
+    def epoch(self) -> Epoch:
+        """The newest epoch known."""
+        return self._epochs[-1].record
+
+    def replicas_at(self, height: int) -> ReplicaSet:
+        """The validators who decide the block at `height`, as far as is known. Raises `Unproven`."""
+        for replicas in reversed(self._epochs):
+            if replicas.record.first_seq <= height:
+                return replicas
+        raise Unproven("unknown-epoch", f"block {height} lies before the first epoch known here")
+
+    def advance(self, proof: EpochProof) -> None:
+        """Follow one change of validators; one that is known already changes nothing. Raises `Unproven`."""
+        epoch, cert, last = proof.epoch, proof.cert, self._epochs[-1]
+        known = epoch.number - self._epochs[0].epoch
+        if 0 <= known < len(self._epochs):
+            _require(self._epochs[known].record == epoch, "epoch-digest", f"another epoch {epoch.number}")
+            return
+        _require(
+            epoch.number == last.epoch + 1,
+            "epoch-order",
+            f"epoch {epoch.number} does not follow {last.epoch}",
+        )
+        _require(len(self._epochs) < EPOCHS_MAX, "too-many-epochs", f"more than {EPOCHS_MAX} epochs")
+        _require(
+            last.record.first_seq <= cert.seq == epoch.first_seq - 1,
+            "epoch-place",
+            f"epoch {epoch.number} starts at {epoch.first_seq}, its proof is of block {cert.seq}",
+        )
+        _require(cert.state.epoch == epoch.digest, "epoch-digest", f"the proof names no epoch {epoch.number}")
+        self.verify_checkpoint(cert)
+        self._epochs.append(ReplicaSet(self._chain_id, epoch))
+
+    # Certificates
+
+    def verify_checkpoint(self, cert: CheckpointCert) -> None:
+        """Raise `Unproven` unless a quorum signed this checkpoint."""
+        replicas = self.replicas_at(cert.seq)
+        self._check_quorum(replicas, CHECKPOINT, 0, cert.seq, cert.result_digest, cert.votes)
+
+    def verify_block(self, view: int, seq: int, block_digest: bytes, commits: Sequence[Vote]) -> None:
+        """Raise `Unproven` unless a quorum of the block's epoch committed it at `seq`."""
+        replicas = self.replicas_at(seq)
+        _require(
+            epoch_of(view) == replicas.epoch,
+            "wrong-epoch",
+            f"view {view} is not of epoch {replicas.epoch}, which decides block {seq}",
+        )
+        self._check_quorum(replicas, COMMIT, view, seq, block_digest, commits)
+
+    def verify_result(
+        self,
+        height: int,
+        block_digest: bytes,
+        journal_root: bytes,
+        state_digest: bytes,
+        votes: Sequence[Vote],
+    ) -> None:
+        """Raise `Unproven` unless f+1 validators of the block's epoch attest its result: one is honest.
+
+        `state_digest` is that of the state summary at checkpoints, empty elsewhere. Votes that count for
+        nothing are passed over: whoever hands over a receipt may add some.
+        """
+        _require(len(votes) <= VOTES_MAX, "oversized", f"{len(votes)} votes; {VOTES_MAX} are looked at")
+        replicas = self.replicas_at(height)
+        kind = CHECKPOINT if state_digest else ATTEST
+        result = compute_result_digest(block_digest, journal_root, state_digest)
+        message = self._message(replicas, kind, 0, height, result)
+        signed_by: set[int] = set()
+        for vote in votes:
+            if vote.replica in replicas and vote.replica not in signed_by:
+                if self._is_signed(replicas, vote, message):
+                    signed_by.add(vote.replica)
+                if len(signed_by) == replicas.weak_quorum:
+                    return
+        raise Unproven(
+            "too-few-votes",
+            f"only {len(signed_by)} validators of epoch {replicas.epoch} attest the result of block {height};"
+            f" {replicas.weak_quorum} are needed",
+        )
+
+    # Contents
+
+    def verify_lines(
+        self,
+        block: BlockSummary,
+        state_digest: bytes,
+        votes: Sequence[Vote],
+        index: int,
+        chunk: bytes,
+        path: Sequence[bytes],
+    ) -> None:
+        """Raise `Unproven` unless f+1 validators attest a block whose journal has this chunk of 64 lines."""
+        place = (block.height, block.time_ms, block.record_count)
+        _require(all(0 <= value < _PLACE_MAX for value in place), "malformed", f"no block is at {place}")
+        self.verify_result(block.height, block.block_digest, block.journal_root, state_digest, votes)
+        try:
+            chunks_root = compute_chunks_root(index, chunk, block.record_count, path)
+        except ProtocolError as error:
+            raise Unproven("chunk", str(error)) from error
+        _require(
+            chunks_root == block.chunks_root,
+            "chunk",
+            f"chunk {index} is not of block {block.height}'s journal",
+        )
+
+    def verify_page(self, cert: CheckpointCert, proof: PageProof) -> bytes:
+        """The page, if it stands in the state at a checkpoint. Raises `Unproven`.
+
+        `cert` is checked with it.
+        """
+        _require(0 <= proof.table < len(cert.state.parts), "page", f"the state has no table {proof.table}")
+        try:
+            root = compute_table_root(proof)
+        except ProtocolError as error:
+            raise Unproven("page", str(error)) from error
+        _require(
+            root == cert.state.parts[proof.table],
+            "page",
+            f"page {proof.page} of {proof.name} is not in the state at {cert.seq}",
+        )
+        self.verify_checkpoint(cert)
+        return proof.data
+
+    def read_balance(self, cert: CheckpointCert, proof: PageProof, account: int, asset: int) -> Balance:
+        """What `account` held of `asset` at a checkpoint, if the proved page says so. Raises `Unproven`.
+
+        A page that does not name the pair proves nothing: it may stand on another one.
+        """
+        _require(
+            (proof.name, proof.row_size) == (BALANCES, BALANCE_ROW.size),
+            "page",
+            f"{proof.name} are no balances",
+        )
+        data = self.verify_page(cert, proof)
+        first = proof.page * (PAGE_SIZE // BALANCE_ROW.size)
+        for row in range(min(PAGE_SIZE // BALANCE_ROW.size, proof.rows - first)):
+            balance = Balance(*BALANCE_ROW.unpack_from(data, row * BALANCE_ROW.size))
+            if (balance.account, balance.asset) == (account, asset):
+                return balance
+        raise Unproven("no-balance", f"page {proof.page} holds no balance of ({account}, {asset})")
+
+    # Signatures
+
+    def _message(self, replicas: ReplicaSet, kind: str, view: int, seq: int, body: bytes) -> bytes:
+        _require(
+            0 <= view < _PLACE_MAX and 0 < seq < _PLACE_MAX, "malformed", f"no vote is at ({view}, {seq})"
+        )
+        return signing_digest(self._chain_id, replicas.epoch, kind, view, seq, body)
+
+    def _check_quorum(
+        self, replicas: ReplicaSet, kind: str, view: int, seq: int, body: bytes, votes: Sequence[Vote]
+    ) -> None:
+        """Exactly a quorum, in ascending order: one spelling, no signer twice."""
+        _require(
+            len(votes) == replicas.quorum,
+            "vote-count",
+            f"{len(votes)} {kind} votes; {replicas.quorum} make a certificate in epoch {replicas.epoch}",
+        )
+        ascending = all(first.replica < second.replica for first, second in pairwise(votes))
+        _require(ascending, "vote-order", "the votes of a certificate stand in ascending order")
+        message = self._message(replicas, kind, view, seq, body)
+        for vote in votes:
+            _require(
+                vote.replica in replicas,
+                "unknown-replica",
+                f"{vote.replica} is no validator of epoch {replicas.epoch}",
+            )
+            _require(
+                self._is_signed(replicas, vote, message),
+                "bad-signature",
+                f"{vote.replica} did not sign this {kind} of block {seq}",
+            )
+
+    def _is_signed(self, replicas: ReplicaSet, vote: Vote, message: bytes) -> bool:
+        try:
+            self._verifier.verify(replicas.keys[vote.replica], message, vote.signature)
+        except SignatureError:
+            return False
+        return True
+
+
+def _require(condition: bool, code: str, message: str) -> None:
+    if not condition:
+        raise Unproven(code, message)
