@@ -8,6 +8,7 @@ Read in this order:
     signing.py       what a signer may sign: one body for each place, nothing below a floor
     quorum.py        replica sets and the arithmetic of quorums
     replica.py       `Replica.step`: the one dispatch; lists the parts it stands on, `ordering.py` first
+    light.py         a light client: proofs.py and trees.py are all it needs
     simulator/       whole clusters in virtual time, from one seed
 
 Nothing in here performs I/O, reads a clock, draws a random number or starts a thread (the simulator
@@ -55,4 +56,22 @@ a flood of acks costs room alone, and that is bounded.
 2026-11-24  A fresh proposal whose order is not proven to this replica is not refused for good: f+1
 prepares of others stand for the proof, as for the clock. So nobody has to keep acks, and a proposal can
 be passed on, repeated or proposed again without them.
+
+2026-11-24  An epoch change is a stable checkpoint, no protocol of its own. A change takes effect a whole
+window after it is ordered, so whoever may vote above the boundary holds a certificate that tells of it,
+and nothing is ever proposed that two sets of validators could claim. Cost: up to window + K blocks of
+delay, empty ones if need be.
+
+2026-11-24  Until the next checkpoint only our own state tells of a new boundary. That suffices to hasten
+towards it: a backup that has not executed so far keeps an empty proposal back rather than refuse it.
+
+2026-11-24  Results above the window may be those of validators unknown here. Whoever sends one is not
+blamed for it but asked for the changes of validators, each of which proves itself.
+
+2026-11-24  The proofs of all epochs stay in the vote log: a kilobyte a change, written in one turn with the
+switch, and all it takes to lead a sleeper or a light client from genesis to now.
+
+2026-11-24  A light client takes the journal's and the state's trees from `trees.py`. The core still orders
+opaque bytes; but what a checkpoint's parts and an attested root stand for must be checkable without an
+engine, and two implementations of one hash would drift apart.
 """

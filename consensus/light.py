@@ -103,6 +103,11 @@ class LightClient:
         """The newest epoch known."""
         return self._epochs[-1].record
 
+    @property
+    def replicas(self) -> ReplicaSet:
+        """The validators of the newest epoch known."""
+        return self._epochs[-1]
+
     def replicas_at(self, height: int) -> ReplicaSet:
         """The validators who decide the block at `height`, as far as is known. Raises `Unproven`."""
         for replicas in reversed(self._epochs):

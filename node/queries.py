@@ -3,9 +3,11 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from consensus.messages import EPOCHS_FETCH_MAX
 from consensus.primitives.crypto import PUBLIC_KEY_SIZE
 from consensus.primitives.errors import InputError
 from node import views
+from node.receipts import RECEIPTS
 from node.services import Services
 from node.wire import Detail, Refused, Request, take_params
 
@@ -37,6 +39,9 @@ def find_query(request: Request) -> Query:
             (public_key,) = take_params(request, bytes)
             check_size("a public key", public_key, PUBLIC_KEY_SIZE)
             return lambda services: _row(services, lambda m: views.view_key(m, public_key), "key")
+        case "epochs":
+            (first,) = take_params(request, int)
+            return lambda services: _epochs(services, first)
         case "validators":
             take_params(request)
             return lambda services: _rows(services, views.view_validators)
@@ -60,6 +65,7 @@ METHODS = (
     "balances",
     "orders",
     "key",
+    "epochs",
     "validators",
     "membership",
     "convictions",
@@ -68,6 +74,13 @@ METHODS = (
 
 async def _status(services: Services) -> list[Any]:
     return views.VIEWS.to_fields(views.view_status(services.status()))
+
+
+async def _epochs(services: Services, first: int) -> list[Any]:
+    """Changes of validators from epoch `first` on, as many as are sent at once."""
+    start = max(first, 1) - 1
+    proofs = services.epoch_proofs()[start : start + EPOCHS_FETCH_MAX]
+    return [RECEIPTS.to_fields(proof) for proof in proofs]
 
 
 async def _rows(services: Services, read: Callable[[Any], list[Any]]) -> list[Any]:

@@ -11,20 +11,15 @@ executed. `Outcome.is_refused_copy` marks these; the client then asks f+1 nodes.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from consensus.certificates import attest_kind
-from consensus.messages import Attest
-from consensus.primitives import merkle
+from consensus.light import LightClient
 from consensus.primitives.codec import Codec
-from consensus.primitives.crypto import Verifier
-from consensus.primitives.errors import ProtocolError, SignatureError, ensure
-from consensus.proofs import Vote, compute_result_digest, signing_digest
-from consensus.quorum import ReplicaSet
-from consensus.trees import CHUNK_RECORDS, compute_journal_root
+from consensus.primitives.errors import ProtocolError, ensure
+from consensus.proofs import EpochProof, Vote
+from consensus.trees import CHUNK_RECORDS, compute_chunks_root, compute_journal_root
 from engine.records import JOURNAL, Code, Kind
 from node.services import ProvenBlock
 from node.wire import Detail
@@ -65,7 +60,7 @@ class Receipt:
     attestations: tuple[Vote, ...]
 
 
-RECEIPTS = Codec(Receipt)
+RECEIPTS = Codec(Receipt, EpochProof)
 
 
 @dataclass(frozen=True)
@@ -116,12 +111,12 @@ def build_receipt(block: ProvenBlock, envelope_index: int, detail: Detail) -> Re
 
 
 class ReceiptVerifier:
-    """Checks receipts of one network. Remembers attested results and chunks it has already checked."""
+    """Checks receipts of one network, each by the validators of its height, as far as `light` knows them.
+    Remembers attested results and chunks it has already checked."""
 
-    def __init__(self, replicas: ReplicaSet, verifier: Verifier) -> None:
-        self._replicas = replicas
-        self._verifier = verifier
-        self._attested: OrderedDict[tuple[int, bytes], None] = OrderedDict()
+    def __init__(self, light: LightClient) -> None:
+        self._light = light
+        self._attested: OrderedDict[tuple[int, bytes, bytes, bytes], None] = OrderedDict()
         self._proven: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
 
     def verify(self, receipt: Receipt, envelope_digest: bytes, detail: Detail = Detail.SUMMARY) -> Outcome:
@@ -157,46 +152,13 @@ class ReceiptVerifier:
             receipt.record_count,
             receipt.chunks_root,
         )
-        result = compute_result_digest(receipt.block_digest, journal_root, receipt.state_digest)
-        key = (receipt.height, result)
+        key = (receipt.height, receipt.block_digest, journal_root, receipt.state_digest)
         if key in self._attested:
             return
-        kind = attest_kind(receipt.state_digest)
-        verify_attestations(
-            self._replicas, self._verifier, kind, receipt.height, result, receipt.attestations
-        )
+        self._light.verify_result(*key, receipt.attestations)
         self._attested[key] = None
         if len(self._attested) > ROOTS_KEPT:
             self._attested.popitem(last=False)
-
-
-def verify_attestations(
-    replicas: ReplicaSet, verifier: Verifier, kind: str, height: int, result: bytes, votes: Sequence[Vote]
-) -> None:
-    """Raise `ProtocolError` unless f+1 distinct replicas signed the digest `result` of a block.
-    A replica counts once, however often it signs."""
-    message = signing_digest(replicas.chain_id, replicas.epoch, kind, 0, height, result)
-    signed_by: set[int] = set()
-    for vote in votes:
-        if vote.replica in signed_by or vote.replica not in replicas.keys:
-            continue
-        try:
-            verifier.verify(replicas.keys[vote.replica], message, vote.signature)
-        except SignatureError:
-            continue
-        signed_by.add(vote.replica)
-        if len(signed_by) == replicas.weak_quorum:
-            return
-    raise ProtocolError(
-        f"only {len(signed_by)} replicas attest the result of block {height};"
-        f" {replicas.weak_quorum} are needed"
-    )
-
-
-def attestation_message(replicas: ReplicaSet, result: Attest) -> bytes:
-    """What a replica signs when it attests `result`."""
-    kind = attest_kind(result.state)
-    return signing_digest(replicas.chain_id, replicas.epoch, kind, 0, result.seq, result.result_digest)
 
 
 def digest_words(envelope_digest: bytes) -> tuple[int, int]:
@@ -239,12 +201,9 @@ class _Records:
 
 
 def _check_chunk(receipt: Receipt, chunk: ChunkProof) -> None:
-    count = receipt.record_count
-    wanted = min(CHUNK_RECORDS, count - chunk.index * CHUNK_RECORDS)
-    if len(chunk.data) != wanted * JOURNAL.itemsize:
-        raise ProtocolError(f"chunk {chunk.index} has {len(chunk.data)} bytes")
-    leaf, chunk_count = merkle.hash_leaf(chunk.data), -(-count // CHUNK_RECORDS)
-    merkle.verify(receipt.chunks_root, leaf, chunk.index, chunk_count, chunk.path)
+    root = compute_chunks_root(chunk.index, chunk.data, receipt.record_count, chunk.path)
+    if root != receipt.chunks_root:
+        raise ProtocolError(f"chunk {chunk.index} is not of the journal of block {receipt.height}")
 
 
 def _wanted_chunks(journal: np.ndarray, envelope_index: int, detail: Detail) -> list[int]:

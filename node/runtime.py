@@ -11,7 +11,7 @@ or the protocol turns out to be broken, the node halts: it votes no more, and st
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,7 @@ from consensus.messages import (
     batch_digest,
 )
 from consensus.primitives.errors import InputError, InvariantViolation, LedgerError, StorageError
-from consensus.proofs import CheckpointCert
+from consensus.proofs import CheckpointCert, EpochProof
 from consensus.quorum import epoch_of, round_of
 from consensus.replica import Replica
 from consensus.signing import SignatureRefused
@@ -218,6 +218,10 @@ class Node:
         if progress is None:
             return None
         return self._parts.fetcher.status(progress.seq, progress.chunks, progress.staged)
+
+    def epoch_proofs(self) -> Sequence[EpochProof]:
+        """Every change of validators since genesis."""
+        return self._replica.epoch_proofs
 
     def status(self) -> NodeStatus:
         """Where this node stands now."""

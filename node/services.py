@@ -5,11 +5,12 @@ must return at once, and queries run in a worker thread between two blocks.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from consensus.messages import Attest
+from consensus.proofs import EpochProof
 from engine.journal import BlockResult
 from engine.machine import Machine
 from node.network import Network
@@ -129,6 +130,9 @@ class Services(Protocol):
 
     async def load_block(self, height: int) -> ProvenBlock | None:
         """An executed and proven block from the history, or None."""
+
+    def epoch_proofs(self) -> Sequence[EpochProof]:
+        """Every change of validators since genesis, ascending; the first leads to epoch 1."""
 
     def status(self) -> NodeStatus:
         """Where this node stands now."""

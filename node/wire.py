@@ -17,6 +17,7 @@ any order; `request_id` pairs them. The first request on a connection is `hello`
     balances(account), orders(account)   lists of BalanceView, OrderView
     validators(), convictions()     lists of ValidatorView, ConvictionView
     membership()                    MembershipView
+    epochs(first)                   list of consensus.proofs.EpochProof
 
 Results are arrays of a dataclass's fields in order: `node.receipts.Receipt` and `node.views`.
 """

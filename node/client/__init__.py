@@ -5,6 +5,7 @@
     orders    order operations for numpy arrays
     units     exact decimals to ticks, lots and base units
     submit    retries over nodes without double execution; when a refusal is final
+    epochs    following changes of validators, each by its proof
     nodes, link   connections
     errors    what can go wrong, and whether the request may still take effect
 

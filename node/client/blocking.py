@@ -16,6 +16,7 @@ import numpy as np
 import trio
 
 from consensus.primitives.crypto import Signer
+from consensus.proofs import Epoch
 from engine.commands import EXPIRY_NEVER
 from engine.layout import SCOPES_ALL
 from node import views
@@ -134,6 +135,10 @@ class BlockingClient:
     def receipt(self, envelope_digest: bytes, detail: Detail = Detail.RESULTS) -> Outcome:
         """What became of an envelope, proven."""
         return self._call(lambda c: c.receipt(envelope_digest, detail))
+
+    def sync_epochs(self) -> Epoch:
+        """As `Client.sync_epochs`."""
+        return self._call(lambda client: client.sync_epochs())
 
     def status(self, node: int | None = None) -> views.StatusView:
         """Where a node stands."""

@@ -22,6 +22,7 @@ import trio
 
 from consensus.primitives.crypto import Signer
 from consensus.primitives.errors import InputError
+from consensus.proofs import Epoch
 from engine import commands as ledger
 from engine.commands import EXPIRY_NEVER
 from engine.envelope import Envelope, decode, encode_commands, encode_orders, orders_array
@@ -29,6 +30,7 @@ from engine.layout import SCOPES_ALL
 from engine.records import Code
 from node import views
 from node.client import orders as ops
+from node.client.epochs import Follower
 from node.client.errors import LinkLost, NotConnected, Refused, Rejected, UnitError
 from node.client.nodes import Nodes
 from node.client.submit import ATTEMPT_SECONDS, Submitter
@@ -95,7 +97,8 @@ class Client:
         self.timeout_s = TIMEOUT_SECONDS
         self._signer = signer
         self._nodes = nodes
-        self._submitter = Submitter(nodes)
+        self._follower = Follower(nodes)
+        self._submitter = Submitter(nodes, self._follower)
         self._nonce = time.time_ns() // 1000
         self._listing: Listing | None = None
         self._seen_height = 0  # of the newest outcome: nodes behind it have not seen what we did
@@ -244,6 +247,14 @@ class Client:
         `Rejected` if the ledger refused it."""
         return await self._submitter.receipt(envelope_digest, detail, self.timeout_s)
 
+    async def sync_epochs(self) -> Epoch:
+        """Follow the changes of validators that f+1 nodes know of; return the newest epoch.
+
+        Receipts bring this about by themselves. After a long absence, sync before trusting anything:
+        validators of an epoch long gone may have lost their keys since.
+        """
+        return await self._follower.sync(self.timeout_s)
+
     # -- views -----------------------------------------------------------------------------------
 
     async def status(self, node: int | None = None) -> views.StatusView:
@@ -312,9 +323,9 @@ class Client:
                     continue
                 listing = Listing(tuple(map(_still_asset, assets)), tuple(map(_still_market, markets)))
                 told[node] = listing
-                if list(told.values()).count(listing) >= self.network.replicas.weak_quorum:
+                if list(told.values()).count(listing) >= self._follower.weak_quorum:
                     return listing
-        raise NotConnected(f"{self.network.replicas.weak_quorum} nodes must tell the same markets; {last}")
+        raise NotConnected(f"{self._follower.weak_quorum} nodes must tell the same markets; {last}")
 
     async def _view_list(self, method: str, cls: type[V], *params: Any, node: int | None = None) -> list[V]:
         raw = await self._query(method, list(params), node)

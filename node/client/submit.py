@@ -10,9 +10,10 @@ from typing import Any
 
 import trio
 
-from consensus.primitives.crypto import Ed25519Verifier, Verifier
+from consensus.light import Unproven
 from consensus.primitives.errors import InputError, ProtocolError
 from engine.envelope import Envelope
+from node.client.epochs import Follower
 from node.client.errors import LinkLost, NotConnected, NotFound, OutcomeUnknown, Refused, Rejected
 from node.client.link import Link
 from node.client.nodes import Nodes
@@ -32,10 +33,10 @@ class _Unanswered(Exception):
 class Submitter:
     """Sends envelopes and asks for receipts until the outcome is proven."""
 
-    def __init__(self, nodes: Nodes, verifier: Verifier | None = None) -> None:
+    def __init__(self, nodes: Nodes, follower: Follower) -> None:
         self._nodes = nodes
-        self._replicas = nodes.network.replicas
-        self._receipts = ReceiptVerifier(self._replicas, verifier or Ed25519Verifier())
+        self._follower = follower
+        self._receipts = ReceiptVerifier(follower.light)
 
     async def submit(self, data: bytes, envelope: Envelope, detail: Detail, timeout_s: float) -> Outcome:
         """Have an envelope executed; return what the ledger made of it.
@@ -43,7 +44,7 @@ class Submitter:
         Raises `Rejected` if the ledger refused the envelope as a whole, `Refused`, `NotConnected`, or
         `OutcomeUnknown` once `timeout_s` is over.
         """
-        attempt = _Attempt(self._nodes.count, self._replicas.weak_quorum)
+        attempt = _Attempt(self._nodes.count, self._follower.weak_quorum)
         with trio.move_on_after(timeout_s):
             rotation = self._nodes.rotation()
             while True:
@@ -54,7 +55,7 @@ class Submitter:
                 if not outcome.is_refused_copy:
                     return outcome
                 attempt.was_sent = True
-                attempt.last = f"{outcome.code.name}, which {self._replicas.weak_quorum} nodes must confirm"
+                attempt.last = f"{outcome.code.name}, which {self._follower.weak_quorum} nodes must confirm"
                 return await self._confirm(node_id, outcome, detail)
         if attempt.was_sent:
             raise OutcomeUnknown(envelope.digest, envelope.expiry_ms, attempt.last)
@@ -67,7 +68,7 @@ class Submitter:
         last = "no node was tried"
         with trio.move_on_after(timeout_s):
             rotation = self._nodes.rotation()
-            while len(missing) < self._replicas.weak_quorum:
+            while len(missing) < self._follower.weak_quorum:
                 node_id = await rotation.next()
                 try:
                     outcome = await self._ask(node_id, "receipt", envelope_digest, detail)
@@ -110,7 +111,7 @@ class Submitter:
         """
         agreed = {first_node}
         rotation = self._nodes.rotation()
-        while len(agreed) < self._replicas.weak_quorum:
+        while len(agreed) < self._follower.weak_quorum:
             node_id = await rotation.next()
             if node_id in agreed:
                 continue
@@ -135,7 +136,9 @@ class Submitter:
         with trio.move_on_after(ATTEMPT_SECONDS):
             try:
                 raw = await link.call(method, params)
-                outcome = self._receipts.verify(RECEIPTS.from_fields(Receipt, raw), envelope_digest, detail)
+                outcome = await self._verify(
+                    link, RECEIPTS.from_fields(Receipt, raw), envelope_digest, detail
+                )
             except ProtocolError as error:
                 self._nodes.distrust(node_id, f"node {node_id} gave a bad receipt: {error}")
                 raise _Unanswered(f"node {node_id} gave a bad receipt: {error}") from error
@@ -144,6 +147,16 @@ class Submitter:
             self._nodes.served(node_id)
             return outcome
         raise _Unanswered(f"node {node_id} did not answer within {ATTEMPT_SECONDS} s")
+
+    async def _verify(self, link: Link, receipt: Receipt, envelope_digest: bytes, detail: Detail) -> Outcome:
+        """What a receipt proves. If the validators we know did not sign it, others may have followed them:
+        whoever gave the receipt can prove that, too."""
+        try:
+            return self._receipts.verify(receipt, envelope_digest, detail)
+        except Unproven:
+            if not await self._follower.follow(link):
+                raise
+        return self._receipts.verify(receipt, envelope_digest, detail)
 
 
 class _Attempt:

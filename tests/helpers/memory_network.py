@@ -4,7 +4,7 @@ All nodes share one machine, so whatever one takes is executed at once for all (
 Each node can be told to push back, or to keep its blocks to itself.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -14,20 +14,31 @@ from typing import TypeVar
 import trio
 
 from consensus.messages import Attest, Block, batch_digest
-from consensus.primitives.crypto import Ed25519Signer
+from consensus.primitives.crypto import ZERO_DIGEST, Ed25519Signer, digest
 from consensus.primitives.errors import InputError
+from consensus.proofs import (
+    CHECKPOINT,
+    CheckpointCert,
+    Epoch,
+    EpochProof,
+    Member,
+    StateSummary,
+    Vote,
+    signing_digest,
+)
+from consensus.quorum import ReplicaSet
 from engine.machine import Machine
 from node.config import AdmissionSettings
 from node.ingress import ClientPort
 from node.keys import load_signer
 from node.network import Address, Network
-from node.receipts import attestation_message
 from node.services import NodeStatus, ProvenBlock, VerdictCache
 from node.setup import NetworkHomes, create_network, with_addresses
 from node.telemetry import Log, Metrics
 from node.tls import ingress_context
 from node.warm import warm_kernels
 from tests.helpers.venue import START_MS
+from tests.helpers.votes import attestation_message
 
 T = TypeVar("T")
 SECONDS_MAX = 60
@@ -44,6 +55,8 @@ class MemoryLedger:
         self.machine = Machine(self.network.genesis)
         self.now_ms = START_MS
         self.hold = False
+        self.replicas = self.network.replicas
+        self.epoch_proofs: list[EpochProof] = []
         self.blocks: dict[int, ProvenBlock] = {}
         self.nodes: list[MemoryNode] = []
         self._pending: list[bytes] = []
@@ -68,13 +81,28 @@ class MemoryLedger:
             node.tell(block)
         return block
 
+    def replace_validators(self) -> None:
+        """From the next block on, validators with other ids and keys attest; the old ones prove it."""
+        old, old_signers = self.replicas, dict(zip(self.replicas.ids, self.signers, strict=True))
+        self.signers = [
+            Ed25519Signer(digest("test.seed", bytes([max(old.ids) + 1 + i]))) for i in range(old.n)
+        ]
+        members = [Member(max(old.ids) + 1 + i, signer.public_key) for i, signer in enumerate(self.signers)]
+        epoch = Epoch(old.epoch + 1, self.machine.height + 1, tuple(members))
+        summary = StateSummary(ZERO_DIGEST, (), epoch.digest, 0)
+        bare = CheckpointCert(self.machine.height, ZERO_DIGEST, ZERO_DIGEST, summary, ())
+        message = signing_digest(old.chain_id, old.epoch, CHECKPOINT, 0, bare.seq, bare.result_digest)
+        votes = tuple(Vote(i, old_signers[i].sign(message)) for i in old.ids[: old.quorum])
+        self.epoch_proofs.append(EpochProof(epoch, replace(bare, votes=votes)))
+        self.replicas = ReplicaSet(old.chain_id, epoch)
+
     def attest(self, block: ProvenBlock) -> tuple[Attest, ...]:
         """f+1 attestations of a block."""
         bare = Attest(block.height, block.block_digest, block.result.journal_root, None, 0, b"")
-        message = attestation_message(self.network.replicas, bare)
+        message = attestation_message(self.replicas, bare)
+        voters = list(zip(self.replicas.ids, self.signers, strict=True))[: self.replicas.weak_quorum]
         return tuple(
-            replace(bare, replica=replica, signature=self.signers[replica].sign(message))
-            for replica in range(self.network.replicas.weak_quorum)
+            replace(bare, replica=replica, signature=signer.sign(message)) for replica, signer in voters
         )
 
 
@@ -136,6 +164,9 @@ class MemoryNode:
     async def load_block(self, height: int) -> ProvenBlock | None:
         await trio.lowlevel.checkpoint()
         return self._ledger.blocks.get(height)
+
+    def epoch_proofs(self) -> Sequence[EpochProof]:
+        return self._ledger.epoch_proofs
 
     def status(self) -> NodeStatus:
         height = self._ledger.machine.height

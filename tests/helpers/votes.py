@@ -31,7 +31,7 @@ from consensus.messages import (
     ViewChange,
 )
 from consensus.primitives.crypto import ZERO_DIGEST, digest
-from consensus.proofs import CheckpointCert, StateSummary, Vote
+from consensus.proofs import CheckpointCert, StateSummary, Vote, signing_digest
 from consensus.quorum import ReplicaSet
 from consensus.simulator.crypto import SimKeyring
 
@@ -53,6 +53,12 @@ def make_block(seq: int, *numbers: int) -> Block:
 def summarise(state_root: bytes, epoch: bytes = ZERO_DIGEST, boundary: int = 0) -> StateSummary:
     """What a checkpoint with this state root says; `epoch` is the digest of the one that comes next."""
     return StateSummary(state_root, (state_root,), epoch, boundary)
+
+
+def attestation_message(replicas: ReplicaSet, result: Attest) -> bytes:
+    """What a validator of that epoch signs when it attests `result`."""
+    kind = attest_kind(result.state)
+    return signing_digest(replicas.chain_id, replicas.epoch, kind, 0, result.seq, result.result_digest)
 
 
 class Voters:

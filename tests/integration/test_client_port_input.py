@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import trio
 
-from consensus.primitives.crypto import Ed25519Verifier, digest
+from consensus.light import LightClient
+from consensus.primitives.crypto import digest
 from consensus.primitives.errors import InputError, LedgerError, StorageError
 from engine.batch import encode_batch
 from engine.envelope import decode
@@ -42,7 +43,7 @@ class _Floor:
         """The outcome that a reply to `submit` proves."""
         assert reply.error is None, reply.error
         receipt = RECEIPTS.from_fields(Receipt, reply.result)
-        verifier = ReceiptVerifier(self.net.network.replicas, Ed25519Verifier())
+        verifier = ReceiptVerifier(LightClient(self.net.network.chain_id, self.net.network.replicas.record))
         return verifier.verify(receipt, decode(data).digest, Detail.RESULTS)
 
     async def submit(self, client: RawClient, data: bytes) -> Outcome:

@@ -243,6 +243,34 @@ async def test_a_receipt_that_does_not_verify_is_not_believed(tmp_path, monkeypa
         assert net.ledger.machine.height == placed.outcome.height
 
 
+async def test_receipts_stay_proven_when_all_validators_have_been_replaced(tmp_path):
+    """Twice, while the client was away; it trusts genesis, and each epoch proves the next."""
+    async with _market(tmp_path) as (net, venue, trader):
+        early = await trader.place("BTC-USD", "sell", price="42000", qty="0.25")
+        old = early.outcome.envelope_digest
+        net.ledger.replace_validators()
+        net.ledger.run_block()
+        net.ledger.replace_validators()
+        late = await trader.place("BTC-USD", "sell", price="42000", qty="0.25")
+        assert late.outcome.height > early.outcome.height
+        assert (await trader.receipt(old)).height == early.outcome.height
+        assert (await venue.sync_epochs()).number == 2
+        assert await venue.sync_epochs() == net.ledger.replicas.record
+
+
+async def test_a_change_of_validators_that_old_ones_did_not_sign_is_not_believed(tmp_path, monkeypatch):
+    monkeypatch.setattr(submitting, "ATTEMPT_SECONDS", 0.5)
+    async with _market(tmp_path) as (net, _, trader):
+        trader.timeout_s = 1.0
+        net.ledger.replace_validators()
+        (proof,) = net.ledger.epoch_proofs
+        few = replace(proof, cert=replace(proof.cert, votes=proof.cert.votes[1:]))
+        net.ledger.epoch_proofs = [few]
+        with pytest.raises(OutcomeUnknown, match="vote-count"):
+            await trader.place("BTC-USD", "sell", price="42000", qty="0.25")
+        net.ledger.epoch_proofs = [proof]
+
+
 async def test_a_proven_refusal_of_a_second_copy_does_not_hide_the_first(tmp_path):
     async with _market(tmp_path) as (net, _, trader):
         placed = await trader.place("BTC-USD", "sell", price=42000, qty=1)

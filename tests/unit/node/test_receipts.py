@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 
+from consensus.light import LightClient
 from consensus.messages import Attest
 from consensus.primitives import merkle
 from consensus.primitives.crypto import Ed25519Verifier, digest
@@ -18,14 +19,13 @@ from node.receipts import (
     RECEIPTS,
     Receipt,
     ReceiptVerifier,
-    attestation_message,
     build_receipt,
     digest_words,
 )
 from node.services import ProvenBlock
 from node.wire import Detail
 from tests.helpers.venue import CHAIN_ID, Venue, new, signer
-from tests.helpers.votes import summarise
+from tests.helpers.votes import attestation_message, summarise
 
 SIGNERS = [signer(f"validator {index}") for index in range(4)]
 REPLICAS = ReplicaSet.genesis(CHAIN_ID, tuple(item.public_key for item in SIGNERS))
@@ -56,7 +56,7 @@ def _receipt(traded: tuple[ProvenBlock, list[bytes]], index: int, detail: Detail
 
 
 def _verifier() -> ReceiptVerifier:
-    return ReceiptVerifier(REPLICAS, Ed25519Verifier())
+    return ReceiptVerifier(LightClient(CHAIN_ID, REPLICAS.record))
 
 
 def test_a_summary_proves_the_envelope_and_nothing_more(traded):
@@ -128,7 +128,7 @@ def test_a_receipt_with_any_field_bent_is_refused(traded, name):
 def test_a_bent_journal_line_is_refused(traded, at):
     receipt = _receipt(traded, 0, Detail.SUMMARY)
     chunk = replace(receipt.chunks[0], data=_flip(receipt.chunks[0].data, at))
-    with pytest.raises(ProtocolError, match="does not lead to the root"):
+    with pytest.raises(ProtocolError, match="is not of the journal"):
         _verifier().verify(replace(receipt, chunks=(chunk,)), traded[1][0])
 
 
@@ -163,7 +163,7 @@ def test_a_summary_cannot_pass_for_results(traded):
 def test_one_attestation_is_not_enough_and_a_signer_counts_once(traded):
     for signers in ((0,), (0, 0), (0, 0, 0, 0)):
         receipt = build_receipt(_attest(traded[0], *signers), 0, Detail.SUMMARY)
-        with pytest.raises(ProtocolError, match="only 1 replicas attest"):
+        with pytest.raises(ProtocolError, match="only 1 validators"):
             _verifier().verify(receipt, traded[1][0])
 
 
@@ -176,7 +176,7 @@ def test_a_signature_under_another_name_or_by_nobody_does_not_count(traded):
         Vote(2, _flip(second.signature)),
         Vote(2, b""),
     ):
-        with pytest.raises(ProtocolError, match="only 1 replicas attest"):
+        with pytest.raises(ProtocolError, match="only 1 validators"):
             _verifier().verify(replace(receipt, attestations=(first, bent)), traded[1][0])
 
 
@@ -188,14 +188,16 @@ def test_a_bad_signature_beside_enough_good_ones_does_no_harm(traded):
 
 
 def test_attestations_of_another_chain_do_not_count(traded):
-    other = ReplicaSet(digest("another chain"), REPLICAS.record)
-    with pytest.raises(ProtocolError, match="only 0 replicas attest"):
-        ReceiptVerifier(other, Ed25519Verifier()).verify(_receipt(traded, 0, Detail.SUMMARY), traded[1][0])
+    other = digest("another chain")
+    with pytest.raises(ProtocolError, match="only 0 validators"):
+        ReceiptVerifier(LightClient(other, REPLICAS.record)).verify(
+            _receipt(traded, 0, Detail.SUMMARY), traded[1][0]
+        )
 
 
 def test_a_result_is_checked_once_but_a_bent_one_after_it_is_still_refused(traded):
     counting = _Counting()
-    verifier = ReceiptVerifier(REPLICAS, counting)
+    verifier = ReceiptVerifier(LightClient(CHAIN_ID, REPLICAS.record, counting))
     receipt = _receipt(traded, 0, Detail.SUMMARY)
     verifier.verify(receipt, traded[1][0])
     verifier.verify(_receipt(traded, 1, Detail.SUMMARY), traded[1][1])
@@ -214,7 +216,7 @@ def test_a_forged_journal_under_its_own_root_is_refused(traded):
         for at in range(0, len(journal), CHUNK_RECORDS)
     ]
     forged = replace(block, result=replace(block.result, journal=journal, chunk_roots=chunks))
-    with pytest.raises(ProtocolError, match="only 0 replicas attest"):
+    with pytest.raises(ProtocolError, match="only 0 validators"):
         _verifier().verify(build_receipt(forged, 0, Detail.SUMMARY), traded[1][0])
 
 

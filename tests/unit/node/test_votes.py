@@ -13,11 +13,10 @@ from consensus.proofs import CheckpointCert, Vote
 from consensus.quorum import ReplicaSet
 from engine.journal import BlockResult, Counts
 from engine.records import JOURNAL
-from node.receipts import attestation_message
 from node.services import ProvenBlock
 from node.votes import AHEAD_MAX, UNPROVEN_MAX, ProofCollector, RememberingVerifier, check_ahead
 from tests.helpers.venue import signer
-from tests.helpers.votes import summarise
+from tests.helpers.votes import attestation_message, summarise
 
 SIGNERS = [signer(f"replica {index}") for index in range(4)]
 REPLICAS = ReplicaSet.genesis(bytes(32), tuple(item.public_key for item in SIGNERS))

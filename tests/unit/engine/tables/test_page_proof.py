@@ -121,4 +121,4 @@ def test_the_light_clients_layout_is_the_engines() -> None:
         record[name] = value
     assert BALANCE_ROW.unpack(record.tobytes()) == values
     assert BALANCE.names == ("account", "asset", "available", "held", "reserved")
-    assert (RECORD_SIZE, PAGE_SIZE % RECORD_SIZE, CHUNK_RECORDS) == (JOURNAL.itemsize, 0, 64)
+    assert (JOURNAL.itemsize, 0, 64) == (RECORD_SIZE, PAGE_SIZE % RECORD_SIZE, CHUNK_RECORDS)
