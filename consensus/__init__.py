@@ -8,7 +8,7 @@ Read in this order:
     signing.py       what a signer may sign: one body for each place, nothing below a floor
     quorum.py        replica sets and the arithmetic of quorums
     replica.py       `Replica.step`: the one dispatch; lists the parts it stands on, `ordering.py` first
-    light.py         a light client: proofs.py and trees.py are all it needs
+    light.py         a light client: proofs.py and primitives are all it needs
     simulator/       whole clusters in virtual time, from one seed
 
 Nothing in here performs I/O, reads a clock, draws a random number or starts a thread (the simulator
@@ -71,7 +71,7 @@ blamed for it but asked for the changes of validators, each of which proves itse
 2026-11-24  The proofs of all epochs stay in the vote log: a kilobyte a change, written in one turn with the
 switch, and all it takes to lead a sleeper or a light client from genesis to now.
 
-2026-11-24  A light client takes the journal's and the state's trees from `trees.py`. The core still orders
-opaque bytes; but what a checkpoint's parts and an attested root stand for must be checkable without an
-engine, and two implementations of one hash would drift apart.
+2026-11-24  A light client takes the journal's and the state's trees from `primitives/trees.py`. The
+core still orders opaque bytes; but what a checkpoint's parts and an attested root stand for must be
+checkable without an engine, and two implementations of one hash would drift apart.
 """

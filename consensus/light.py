@@ -19,6 +19,13 @@ from itertools import pairwise
 
 from consensus.primitives.crypto import Ed25519Verifier, Verifier
 from consensus.primitives.errors import ProtocolError, SignatureError
+from consensus.primitives.trees import (
+    PAGE_SIZE,
+    PageProof,
+    compute_chunks_root,
+    compute_journal_root,
+    compute_table_root,
+)
 from consensus.proofs import (
     ATTEST,
     CHECKPOINT,
@@ -31,13 +38,6 @@ from consensus.proofs import (
     signing_digest,
 )
 from consensus.quorum import ReplicaSet, epoch_of
-from consensus.trees import (
-    PAGE_SIZE,
-    PageProof,
-    compute_chunks_root,
-    compute_journal_root,
-    compute_table_root,
-)
 
 EPOCHS_MAX = 65_536
 VOTES_MAX = 64

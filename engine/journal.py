@@ -12,7 +12,7 @@ import numpy as np
 
 from consensus.primitives import merkle
 from consensus.primitives.errors import ProtocolError
-from consensus.trees import CHUNK_RECORDS, CHUNK_SIZE, compute_chunks_root, compute_journal_root
+from consensus.primitives.trees import CHUNK_RECORDS, CHUNK_SIZE, compute_chunks_root, compute_journal_root
 from engine.records import JOURNAL
 
 

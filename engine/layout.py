@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from consensus import trees
+from consensus.primitives import trees
 
 LAYOUT_VERSION = 3  # part of the state root; raise it when any row here changes
 PAGE_SIZE = trees.PAGE_SIZE

@@ -15,8 +15,8 @@ import numpy as np
 from consensus.primitives.crypto import Ed25519Verifier, Verifier
 from consensus.primitives.errors import ProtocolError, ensure
 from consensus.primitives.merkle import compute_root
+from consensus.primitives.trees import compute_journal_root
 from consensus.proofs import Epoch, StateSummary
-from consensus.trees import compute_journal_root
 from engine import block, commands
 from engine.accounts.envelopes import check_envelope
 from engine.accounts.kernels import authorise_orders

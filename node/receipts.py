@@ -18,8 +18,8 @@ import numpy as np
 from consensus.light import LightClient
 from consensus.primitives.codec import Codec
 from consensus.primitives.errors import ProtocolError, ensure
+from consensus.primitives.trees import CHUNK_RECORDS, compute_chunks_root, compute_journal_root
 from consensus.proofs import EpochProof, Vote
-from consensus.trees import CHUNK_RECORDS, compute_chunks_root, compute_journal_root
 from engine.records import JOURNAL, Code, Kind
 from node.services import ProvenBlock
 from node.wire import Detail

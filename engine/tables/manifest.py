@@ -21,7 +21,7 @@ import numpy as np
 from consensus.primitives.crypto import DIGEST_SIZE
 from consensus.primitives.errors import ProtocolError
 from consensus.primitives.merkle import hash_leaf
-from consensus.trees import FANOUT, HEIGHT, hash_children, hash_table
+from consensus.primitives.trees import FANOUT, HEIGHT, hash_children, hash_table
 from engine.genesis import Capacity
 from engine.layout import COUNTERS, LAYOUT_VERSION, PAGE_SIZE
 from engine.state import State, row_counts

@@ -12,7 +12,7 @@ import numpy as np
 from consensus.primitives.crypto import DIGEST_SIZE, digest
 from consensus.primitives.errors import ProtocolError
 from consensus.primitives.merkle import hash_leaf
-from consensus.trees import FANOUT, HEIGHT, PageProof, hash_children, hash_table
+from consensus.primitives.trees import FANOUT, HEIGHT, PageProof, hash_children, hash_table
 from engine.layout import LAYOUT_VERSION, PAGE_SIZE
 from engine.state import State
 from engine.tables.table import Table

@@ -11,6 +11,7 @@ import pytest
 from consensus.light import BlockSummary, LightClient, Unproven
 from consensus.primitives.crypto import digest
 from consensus.primitives.merkle import Tree, hash_leaf
+from consensus.primitives.trees import CHUNK_SIZE, RECORD_SIZE
 from consensus.proofs import (
     ATTEST,
     CHECKPOINT,
@@ -26,7 +27,6 @@ from consensus.proofs import (
 )
 from consensus.quorum import ReplicaSet, first_view
 from consensus.simulator.crypto import SimKeyring
-from consensus.trees import CHUNK_SIZE, RECORD_SIZE
 
 ROOT = Path(__file__).resolve().parents[3]
 CHAIN = digest("test.chain")

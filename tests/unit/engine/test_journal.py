@@ -7,7 +7,7 @@ import pytest
 
 from consensus.primitives.errors import ProtocolError
 from consensus.primitives.merkle import compute_root
-from consensus.trees import CHUNK_RECORDS, compute_journal_root
+from consensus.primitives.trees import CHUNK_RECORDS, compute_journal_root
 from engine.journal import (
     BlockResult,
     Counts,

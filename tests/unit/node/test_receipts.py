@@ -9,9 +9,9 @@ from consensus.messages import Attest
 from consensus.primitives import merkle
 from consensus.primitives.crypto import Ed25519Verifier, digest
 from consensus.primitives.errors import ProtocolError
+from consensus.primitives.trees import CHUNK_RECORDS
 from consensus.proofs import StateSummary, Vote
 from consensus.quorum import ReplicaSet
-from consensus.trees import CHUNK_RECORDS
 from engine.commands import Deposit
 from engine.envelope import decode
 from engine.records import JOURNAL, Code, Kind, Side

@@ -7,9 +7,9 @@ import pytest
 
 from consensus.light import BALANCE_ROW, Balance, LightClient, Unproven
 from consensus.primitives.crypto import digest
+from consensus.primitives.trees import CHUNK_RECORDS, GROUP_SIZE, RECORD_SIZE, PageProof, compute_table_root
 from consensus.proofs import CheckpointCert, Epoch, Member, StateSummary, Vote, signing_digest
 from consensus.simulator.crypto import SimKeyring
-from consensus.trees import CHUNK_RECORDS, GROUP_SIZE, RECORD_SIZE, PageProof, compute_table_root
 from engine.genesis import Capacity
 from engine.layout import BALANCE, PAGE_SIZE
 from engine.records import JOURNAL

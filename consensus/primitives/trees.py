@@ -3,7 +3,7 @@
     lines ─64 a chunk─▶ Merkle tree over chunks ─▶ chained journal root, attested for every block
     rows ─16 KiB a page─▶ tree of `FANOUT` children a node ─▶ table root, one of a checkpoint's `parts`
 
-Imports nothing but digests, as `proofs`.
+Engine, receipts and light client share it: two ways to compute one hash would drift apart.
 """
 
 from collections.abc import Sequence
