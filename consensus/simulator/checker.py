@@ -375,12 +375,29 @@ class Checker:
             proposed[proposal.block.seq] = proposal.block
             if not proposal.block.batches:
                 self._note("nulls_proposed")
+        self._check_choice(node, message, base, proposed)
         for seq, committed in self.committed.items():
             if seq <= base or seq < replicas.record.first_seq or committed.view >= message.view:
                 continue
             if seq not in proposed or proposed[seq].digest != committed.digest:
                 self._fail(
                     node, f"new view {message.view} loses block {seq} committed in view {committed.view}"
+                )
+
+    def _check_choice(self, node: SimNode, message: NewView, base: int, proposed: dict[int, Block]) -> None:
+        """At each place it takes the block prepared in the highest view, counted here once more."""
+        best: dict[int, PrePrepare] = {}
+        for change in message.view_changes:
+            for cert in change.prepared:
+                seq, held = cert.proposal.block.seq, best.get(cert.proposal.block.seq)
+                if held is not None and held.block.digest != cert.proposal.block.digest:
+                    self._note("rival_certificates")
+                if seq > base and (held is None or held.view < cert.proposal.view):
+                    best[seq] = cert.proposal
+        for seq, proposal in best.items():
+            if seq not in proposed or proposed[seq].digest != proposal.block.digest:
+                self._fail(
+                    node, f"new view {message.view} does not take block {seq} as prepared in {proposal.view}"
                 )
 
     def _vote(self, node: SimNode, kind: str, view: int, seq: int, value: bytes) -> None:

@@ -22,6 +22,7 @@ PATHS = (
     Path("checker.new_views_sent", "a primary was replaced"),
     Path("checker.nulls_committed", "a gap was filled with a null block, which committed"),
     Path("replica.reproposals", "a new view proposed a prepared block again"),
+    Path("checker.rival_certificates", "two blocks were prepared at one place, in different views"),
     Path("replica.view_joins", "a replica joined others in leaving a view"),
     Path("replica.complaint_echoes", "f+1 complaints made a replica complain"),
     Path("replica.contradicted_proposals", "a proposal contradicted what was delivered"),
