@@ -277,7 +277,7 @@ class StateTransfer:
         target = self._target
         if target is None or target.installing or self._state.diverged:
             return
-        if not target.servers:
+        if not target.servers or self._is_deserted(target):
             self._give_up_target()
         elif target.chunks == 0:
             self._ask_manifest(target)
@@ -286,6 +286,16 @@ class StateTransfer:
             self._state.emit(InstallState(target.cert))
         else:
             self._ask_chunks(target)
+
+    def _is_deserted(self, target: Target) -> bool:
+        """Whether all who serve it are silent, and others offer another state: the silent may be dead."""
+        now_us = self._state.now_us
+        if any(server.rests_until_us <= now_us for server in target.servers.values()):
+            return False
+        return any(
+            seen.state in self._offers and peer not in target.servers and peer not in self._banned
+            for peer, seen in self._peers.items()
+        )
 
     def _give_up_target(self) -> None:
         """Nobody serves it any more: aim at what is offered now; what is staged and equal stays."""

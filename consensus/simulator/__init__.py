@@ -9,9 +9,11 @@ Read in this order:
     checker.py     the rules, recounted from outside: safety on every step
     network.py     delay, loss, reordering, duplicates, replays, clogs, partitions
     disk.py        torn commits, corrupt and misdirected records, and how they are noticed
+    snapshot.py    a state in chunks; sync.py takes, serves and fetches it
     faults.py      when what strikes
     byzantine.py   replicas that lie, by strategy: liar.py, lies.py, noise.py, unfair.py, mutation.py
     twins.py       two cores under one key, on a schedule of leaders and partitions
+    queues.py      every container of a replica and its bound
     coverage.py    paths that enough runs must have met
     replay.py      a run as one line of text; shrink.py makes a failing one smaller
     mutants.py     replicas with known bugs, which the checker must catch

@@ -11,6 +11,7 @@ from consensus.messages import Block
 from consensus.primitives.crypto import PUBLIC_KEY_SIZE, ZERO_DIGEST, digest
 from consensus.primitives.errors import ensure
 from consensus.proofs import Epoch, Member, StateSummary
+from consensus.simulator.snapshot import Snapshot
 
 PAYLOAD_MAGIC = b"sim1"
 CHANGE_MAGIC = b"simC"
@@ -113,6 +114,29 @@ class ChainApp:
         if self.height == self.boundary and self._members != self.epoch.members:
             self.epoch = Epoch(self.epoch.number + 1, self.height + 1, self._members)
             self.boundary = 0
+
+    def take(self, result: Executed) -> Snapshot:
+        """The state after the block of `result`, which is a checkpoint."""
+        return Snapshot(
+            self.height,
+            self.time_ms,
+            self.journal_root,
+            self._state,
+            tuple(self.executed.items()),
+            self.epoch,
+            self.boundary,
+            self._members,
+            frozenset(self._used),
+            result,
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from another node's state."""
+        self.height, self.time_ms = snapshot.height, snapshot.time_ms
+        self.journal_root, self._state = snapshot.journal_root, snapshot.state
+        self.executed = dict(snapshot.executed)
+        self.epoch, self.boundary = snapshot.epoch, snapshot.boundary
+        self._members, self._used = snapshot.members, set(snapshot.used)
 
     def is_repeat(self, name: bytes) -> bool:
         """Whether a batch ran before, so that it must not run again."""

@@ -19,7 +19,7 @@ from consensus.durable import (
     VIEW_CHANGE,
     seq_key,
 )
-from consensus.effects import Effect, Executed, StoreBlock
+from consensus.effects import Broadcast, Effect, Executed, Send, StoreBlock, SwapState
 from consensus.messages import (
     CODEC,
     Ack,
@@ -96,6 +96,7 @@ class Checker:
         self._genuine: dict[int, object] = {}
         self._times: dict[bytes, tuple[int, int]] = {}  # earliest and latest that honest replicas signed
         self._bounds = bounds
+        self._ingesting: dict[int, int] = {}
         self._turns = 0
         self._ran: dict[bytes, int] = {}
         self._promised: dict[int, Promise] = {}
@@ -137,9 +138,24 @@ class Checker:
         if before and any(now < then for now, then in zip(marks, before, strict=True)):
             self._fail(node, f"(view, committed, executed, stable) went from {before} to {marks}")
         self._marks[node.id] = marks
+        self._check_ingesting(node, effects)
         self._turns += 1
         if self._turns % QUEUES_EVERY == 0:
             self.check_queues(node)
+
+    def _check_ingesting(self, node: SimNode, effects: Sequence[Effect]) -> None:
+        """Who has no state of its own says nothing new about order, results or views."""
+        replica, was = node.replica, self._ingesting.get(node.id)
+        self._ingesting[node.id] = node.incarnation if replica.transfer is not None else 0
+        if replica.transfer is None or was != node.incarnation:
+            return
+        self._note("turns_ingesting")
+        if not replica.active:
+            self._note("ingesting_amid_view_change")
+        for effect in effects:
+            place = _place_of(node.id, effect.message) if isinstance(effect, Send | Broadcast) else None
+            if isinstance(effect, Send | Broadcast) and place and place not in self._votes:
+                self._fail(node, f"signs a {type(effect.message).__name__} while it fetches a state")
 
     def check_queues(self, node: SimNode) -> None:
         """Nothing a replica keeps grows beyond its bound."""
@@ -157,6 +173,9 @@ class Checker:
         for effect in effects:
             if isinstance(effect, StoreBlock):
                 self._check_stored(node, effect.cert)
+            elif isinstance(effect, SwapState) and node.disk.snapshot:
+                self._check_root(node, effect.seq, node.disk.snapshot[1].journal_root)
+                self._note("states_swapped")
         self._check_epoch_entries(node)
         low = self._durable_low(node)
         promised = self._promised.setdefault(node.id, Promise())
@@ -327,11 +346,13 @@ class Checker:
         kind = "checkpoint" if message.state else "attest"
         self._vote(node, "attest", 0, message.seq, message.result_digest)
         self._verify(node, node.id, message.signature, kind, 0, message.seq, message.result_digest)
-        if message.seq not in node.disk.blocks:
+        block = node.disk.blocks.get(message.seq)
+        if block is None and message.seq >= node.disk.oldest:
             self._fail(node, f"attested block {message.seq} before it was durable")
         if self._roots.get(message.seq) != message.journal_root:
             self._fail(node, f"attested block {message.seq} with a root that nobody computed")
-        self._check_payloads(node, node.disk.blocks[message.seq].block)
+        if block is not None:
+            self._check_payloads(node, block.block)
         promised = self._promised.setdefault(node.id, Promise())
         promised.attested = max(promised.attested, message.seq)
         attesters = self._attesters.setdefault(message.seq, set())
@@ -572,6 +593,23 @@ class Checker:
 
     def _fail(self, node: SimNode, what: str) -> NoReturn:
         raise SafetyViolation(f"replica {node.id} {what}")
+
+
+def _place_of(node_id: int, message: Message) -> tuple[int, str, int, int] | None:
+    """Where a vote of that replica's own counts; None for anything else."""
+    match message:
+        case Prepare(view, seq, _, replica) if replica == node_id:
+            return node_id, "prepare", view, seq
+        case Commit(view, seq, _, replica) if replica == node_id:
+            return node_id, "commit", view, seq
+        case Attest(seq=seq, replica=replica) if replica == node_id:
+            return node_id, "attest", 0, seq
+        case ViewChange(view=view, replica=replica) if replica == node_id:
+            return node_id, "view-change", view, 0
+        case NewView(view=view, replica=replica) if replica == node_id:
+            return node_id, "new-view", view, 0
+        case _:
+            return None
 
 
 def _forget(table: dict[Any, Any], node_id: int) -> None:

@@ -32,6 +32,7 @@ from consensus.simulator.options import SimOptions
 from consensus.simulator.queues import Bounds
 from consensus.simulator.scheduler import SECOND_US, Scheduler
 from consensus.simulator.site import Site, Timing
+from consensus.simulator.snapshot import Library
 from consensus.simulator.trace import describe
 from consensus.simulator.twins import Parting, Schedule, ScheduledReplicas, Sides
 from consensus.simulator.unfair import CORES
@@ -40,6 +41,7 @@ RETRY_US = 700_000  # a client that got no answer asks somebody else after so lo
 SLICE_US = 50_000  # how often quietness is looked for
 MEND_US = 500_000  # an operator looks after a node that stopped
 TRACE_MAX = 200_000
+TRANSFER_TIMEOUT_US = 400_000
 FINGERPRINT_PRIME = 1_099_511_628_211
 FINGERPRINT_MASK = (1 << 64) - 1
 
@@ -89,6 +91,7 @@ class Cluster:
             self._connected,
         )
         self.config = self._make_config()
+        self.library = Library()
         bounds = Bounds(self.config, self._ids_max)
         self.checker = Checker(self.replicas, self.keyring, self.options.window, bounds)
         self.nodes: list[SimNode] = [self._make_node(address) for address in range(len(self._ids))]
@@ -169,6 +172,7 @@ class Cluster:
             self.replicas.record,
             disk,
             options.disk.torn_rate,
+            self.library,
             self._make_replica,
             self._on_broken,
         )
@@ -183,6 +187,8 @@ class Cluster:
             stash_max=options.stash_max,
             batches_max=options.batches_max,
             catch_up_blocks=options.catch_up_blocks,
+            transfer_gap=options.transfer_gap,
+            transfer_timeout_us=TRANSFER_TIMEOUT_US,
             request_timeout_us=options.request_timeout_us,
             view_timeout_us=options.view_timeout_us,
         )
@@ -200,6 +206,8 @@ class Cluster:
             committed=node.disk.committed,
             executed=node.app.height,
             replayed=node.replayed,
+            oldest=node.disk.oldest,
+            snapshot=node.disk.snapshot[0] if node.disk.snapshot else None,
         )
 
     # The network's two ends
@@ -420,7 +428,7 @@ def check_agreement(cluster: Cluster) -> None:
     """All honest nodes share one history, and no block that a client was told of is lost."""
     acknowledged = cluster.checker.acknowledged
     keepers = [node for node in cluster.honest if node.id not in cluster.faulty]
-    kept = not acknowledged or any(acknowledged in node.disk.blocks for node in keepers)
+    kept = not acknowledged or any(node.disk.committed >= acknowledged for node in keepers)
     ensure(kept, f"block {acknowledged} was acknowledged, and no sound disk has it")
     for node in cluster.honest:
         for seq, cert in node.disk.blocks.items():

@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from consensus.effects import Effect, Erase, Persist, StoreBatches, StoreBlock
+from consensus.effects import Effect, Erase, ForgetBatches, Persist, StoreBatches, StoreBlock, SwapState
 from consensus.messages import CommitCert
 from consensus.primitives.errors import StorageError, ensure
+from consensus.proofs import CheckpointCert
 from consensus.simulator.options import DiskOptions
+from consensus.simulator.snapshot import Snapshot
 
 VOTE_LOG_MAX = 4096  # keys; a replica that never erases runs into it
 
 Record = tuple[str, bytes | int]
+DURABLE = (Persist, Erase, StoreBatches, StoreBlock, SwapState, ForgetBatches)
 
 
 class DiskCorrupted(StorageError):
@@ -28,7 +31,8 @@ class Disk:
     """The vote log `votes`, committed `blocks` by seq, and micro-batch `batches` by digest.
 
     `faults` None is a disk that never errs. Readers that stand for the node use `read_*`, which detect;
-    the fields show what was written, for those who watch from outside.
+    the fields show what was written, for those who watch from outside. Blocks below `oldest` are gone:
+    `snapshot` stands for them. `staged` chunks and the state `ready` to be swapped in belong to a transfer.
     """
 
     def __init__(self, rng: Random, faults: DiskOptions | None = None) -> None:
@@ -45,6 +49,10 @@ class Disk:
         self.batches: dict[bytes, bytes] = {}
         self._rotten: dict[Record, Any] = {}  # what really is where the record should be
         self._journal: tuple[list[Effect], dict[bytes, bytes], list[bool]] | None = None
+        self.oldest = 1
+        self.snapshot: tuple[CheckpointCert, Snapshot] | None = None
+        self.ready: tuple[CheckpointCert, Snapshot] | None = None
+        self.staged: dict[bytes, bytes] = {}
         self._committed = 0
 
     @property
@@ -80,9 +88,29 @@ class Disk:
                     self.blocks[cert.block.seq] = cert
                     self.listed.update(cert.block.batches)
                     self._written(("block", cert.block.seq), former_cert)
+                case SwapState(seq, base):
+                    self._swap(seq, base)
+                case ForgetBatches(digests):
+                    for name in digests:
+                        self.listed.add(name)  # kept, and no longer announced after a restart
         ensure(
             len(self.votes) <= VOTE_LOG_MAX, f"{len(self.votes)} keys in the vote log; at most {VOTE_LOG_MAX}"
         )
+
+    def _swap(self, seq: int, base: int) -> None:
+        """The state that was made ready is this node's; blocks up to `base` may be missing from now on."""
+        ensure(self.ready is not None and self.ready[1].height == seq, f"no state at {seq} is ready")
+        self.snapshot, self.ready, self.staged = self.ready, None, {}
+        if base:
+            self._committed = max(self._committed, base)
+            self.prune(base)
+
+    def prune(self, last: int) -> None:
+        """Drop all blocks up to `last`; a snapshot covers them."""
+        self.oldest = max(self.oldest, last + 1)
+        for seq in [seq for seq in self.blocks if seq <= last]:
+            del self.blocks[seq]
+            self._rotten.pop(("block", seq), None)
 
     def _written(self, record: Record, former: object) -> None:
         """A record went to disk, or somewhere else: then `former` is still there."""
@@ -111,9 +139,7 @@ class Disk:
 
     def tear(self, effects: Sequence[Effect], pool: dict[bytes, bytes], torn_rate: float) -> None:
         """Power fails while `effects` are being written: each write may be whole or torn."""
-        durable: list[Effect] = [
-            effect for effect in effects if isinstance(effect, Persist | Erase | StoreBatches | StoreBlock)
-        ]
+        durable: list[Effect] = [effect for effect in effects if isinstance(effect, DURABLE)]
         whole = [self._rng.random() >= torn_rate for _ in durable]
         self._journal = (durable, dict(pool), whole)
 

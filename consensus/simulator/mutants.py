@@ -27,8 +27,9 @@ from consensus.quorum import ReplicaSet
 from consensus.replica import Replica
 from consensus.simulator.app import ChainApp
 from consensus.simulator.disk import Disk
-from consensus.simulator.node import DURABLE, SimNode
+from consensus.simulator.node import DURABLE_KINDS, SimNode
 from consensus.simulator.options import DiskOptions, FaultOptions, NetworkOptions, SimOptions, draw_options
+from consensus.simulator.sync import StateSync
 from consensus.simulator.trial import SimResult, run
 from consensus.state import ReplicaState
 
@@ -155,6 +156,14 @@ def _rotten(options: SimOptions) -> SimOptions:
     return replace(_crashing(options), disk=DiskOptions(bad_disks=1, misdirect_rate=0.1))
 
 
+def _emptied(options: SimOptions) -> SimOptions:
+    """Disks are lost, and everybody drops old blocks, so that only a state helps."""
+    faults = replace(_crashing(options).faults, wipe_gap_us=500_000, down_us=400_000)
+    return replace(
+        options, faults=faults, batches=80, commit_us=300, transfer_gap=4, checkpoint_interval=2, window=8
+    )
+
+
 def _small_stash(options: SimOptions) -> SimOptions:
     return replace(options, stash_max=16, batches=80)
 
@@ -249,7 +258,7 @@ def _take_second_proposal(original: Any) -> Any:
 def _release_first(original: Any) -> Any:
     def commit(self: SimNode, effects: list[Effect]) -> None:
         self._release(effects)
-        original(self, [effect for effect in effects if type(effect) in DURABLE])
+        original(self, [effect for effect in effects if type(effect) in DURABLE_KINDS])
 
     return commit
 
@@ -503,6 +512,18 @@ MUTANTS = (
         "a record is taken for what it should be, whatever is there",
         (Patch(Disk, "_check", _nothing),),
         prepare=_rotten,
+    ),
+    Mutant(
+        "never_serves_states",
+        "nobody hands out a state, though the blocks that led to it are gone",
+        (Patch(StateSync, "_held", _nothing),),
+        prepare=_emptied,
+    ),
+    Mutant(
+        "votes_while_fetching",
+        "a replica without a state of its own votes as if it had one",
+        (Patch(ReplicaState, "may_vote", lambda original: property(lambda self: self.is_member)),),
+        prepare=_emptied,
     ),
     Mutant(
         "stash_unbounded",

@@ -15,36 +15,40 @@ from consensus.effects import (
     Blame,
     Broadcast,
     CancelTimer,
+    CheckManifest,
     Connected,
     Diverged,
     Effect,
-    Erase,
     Event,
     Execute,
     Executed,
-    Persist,
+    InstallState,
     Received,
     Send,
     SendBatches,
     SendBlocks,
+    SendChunks,
+    SendManifest,
     SetTimer,
     Stable,
-    StoreBatches,
-    StoreBlock,
+    StageChunk,
+    SwapState,
     TimerFired,
 )
 from consensus.messages import BatchPayload, Block, FetchBatches, Message, batch_digest
 from consensus.primitives.errors import ensure
 from consensus.signing import Floor, RecordingSigner, VoteRecord
 from consensus.simulator.app import PAYLOAD_MAGIC, ChainApp, is_well_formed
-from consensus.simulator.disk import DiskCorrupted
+from consensus.simulator.disk import DURABLE, DiskCorrupted
 from consensus.simulator.site import EPOCH_US, Observer, SendMessage, Site
+from consensus.simulator.snapshot import Snapshot
+from consensus.simulator.sync import StateSync
 
 INBOX_MAX = 8192
 POOL_MAX = 4096
 SLOWNESS = 20  # how many times longer everything takes on a node that is slow for a while
 
-DURABLE = frozenset((Persist, Erase, StoreBatches, StoreBlock))
+DURABLE_KINDS = frozenset(DURABLE)
 
 
 class SimNode:
@@ -78,6 +82,7 @@ class SimNode:
     def _reset_memory(self) -> None:
         site = self._site
         self.app = ChainApp(site.checkpoint_interval, self.id, site.genesis, site.window)
+        self.sync = StateSync(self, site.library, site.checkpoint_interval)
         self.pool: dict[bytes, bytes] = {}
         self.wanted: set[bytes] = set()  # asked for by the replica; looked up, never iterated
         self.votes: dict[bytes, bytes] = {}
@@ -132,14 +137,25 @@ class SimNode:
         """Run stored blocks again: up to the stable checkpoint at least, the rest now or by the executor."""
         stable = VoteLog(lambda effect: None, self.votes).low
         last = self.disk.committed
-        if self._rng.random() < 0.5:
-            last = self._rng.randint(min(stable, last), last)
         self.replayed = []
-        for seq in range(1, last + 1):
+        if self.disk.snapshot is not None:
+            self._restore(self.disk.snapshot[1])
+        base = self.app.height
+        if self._rng.random() < 0.5:
+            last = self._rng.randint(max(base, min(stable, last)), last)
+        for seq in range(base + 1, last + 1):
             block = self.disk.read_block(seq).block
             result = self.app.apply(block, [self._payload(name) for name in block.batches])
             if seq >= stable:
                 self.replayed.append(result)
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        """Start from a checkpoint's state rather than from genesis; now and then, drop what led to it."""
+        self.app.restore(snapshot)
+        self.replayed.append(snapshot.result)
+        if self._rng.random() < 0.5 and self.disk.oldest <= snapshot.height:
+            self._note("prunes")
+            self.disk.prune(snapshot.height)
 
     def _payload(self, name: bytes) -> bytes:
         payload = self.pool.get(name) or self.disk.read_batch(name)
@@ -279,6 +295,14 @@ class SimNode:
             self.pool[name] = payload
         self._enqueue(_batch_ready(name, payload, origin))
 
+    def tell(self, event: Event) -> None:
+        """Something happened on this node that its replica must know."""
+        self._enqueue(event)
+
+    def send(self, to: int, message: Message) -> None:
+        """Send what the node serves by itself."""
+        self._send(self.address, to, message)
+
     def _enqueue(self, event: Event) -> None:
         if len(self._inbox) >= INBOX_MAX:
             self._note("inbox_full")
@@ -311,7 +335,7 @@ class SimNode:
         self._commit(effects)
 
     def _commit(self, effects: list[Effect]) -> None:
-        if not DURABLE.isdisjoint(map(type, effects)):
+        if not DURABLE_KINDS.isdisjoint(map(type, effects)):
             self._turn = effects
             delay = self._lasts(self.timing.commit_us)
             if self._doom:
@@ -330,6 +354,8 @@ class SimNode:
 
     def _make_durable(self, effects: list[Effect]) -> None:
         self.disk.apply(effects, self.pool)
+        if self.disk.snapshot and any(isinstance(effect, SwapState) for effect in effects):
+            self.app.restore(self.disk.snapshot[1])
         if self.signer:
             self.signer.take_fresh()
         if self.observer:
@@ -354,12 +380,24 @@ class SimNode:
             case Execute(block):
                 self._to_execute.append(block)
                 self._execute_next()
+            case SendManifest():
+                self.sync.send_manifest(effect)
+            case SendChunks():
+                self.sync.send_chunks(effect)
+            case CheckManifest():
+                self.sync.check_manifest(effect)
+            case StageChunk():
+                self.sync.stage(effect)
+            case InstallState():
+                self._to_execute.clear()
+                self.sync.install(effect)
             case SetTimer(name, delay_us):
                 self._set_timer(name, delay_us)
             case CancelTimer(name):
                 self._timers.pop(name, None)
             case Stable(seq):
                 self._drop_from_pool(seq)
+                self.sync.on_stable(seq)
                 if self.signer and self.replica.active:
                     self.signer.record.raise_floor(Floor(self.replica.view, seq))
             case Blame(replica=_, reason=reason):
@@ -424,6 +462,8 @@ class SimNode:
         if incarnation != self.incarnation:
             return
         self._executing = False
+        if not self._to_execute:
+            return  # a whole state came instead
         block = self._to_execute.popleft()
         try:
             payloads = [self._payload(name) for name in block.batches]
@@ -431,6 +471,7 @@ class SimNode:
             self._break(fault)
             return
         result = self.app.apply(block, payloads)
+        self.sync.on_executed(result)
         if self.observer:
             self.observer.on_execute(self, block, result)
         self._enqueue(result)

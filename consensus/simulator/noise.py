@@ -7,11 +7,13 @@ from consensus.messages import (
     Attest,
     BatchPayload,
     Block,
+    Chunk,
     Commit,
     CommitCert,
     Complain,
     FetchBatches,
     FetchBlocks,
+    Manifest,
     Message,
     NewView,
     Prepare,
@@ -123,6 +125,8 @@ class Misleading(Liar):
                 return Status(view + far * self.rng.randrange(2), active, committed + far, stable, asks)
             case CheckpointCert():
                 return replace(message, seq=message.seq * 2)
+            case Manifest(data=data) | Chunk(data=data) if data:
+                return replace(message, data=data[:-1] + bytes([data[-1] ^ 1]))
             case FetchBlocks(first):
                 return FetchBlocks(1, first + 900)
             case _:

@@ -129,6 +129,7 @@ class SimOptions:
     stash_max: int = 1024
     batches_max: int = 65536
     catch_up_blocks: int = 64
+    transfer_gap: int = 2048
     request_timeout_us: int = 400_000
     view_timeout_us: int = 400_000
     signers_remember: bool = True
@@ -173,6 +174,7 @@ def draw_options(rng: Random, n: int) -> SimOptions:
         stash_max=rng.choice((16, 128, 1024)),
         batches_max=rng.choice((16, 65536, 65536)),
         catch_up_blocks=rng.choice((8, 64)),
+        transfer_gap=rng.choice((4, 16, 2048)),
         request_timeout_us=rng.choice((150, 400, 1_000)) * MS_US,
         view_timeout_us=rng.choice((150, 400, 1_000)) * MS_US,
     )

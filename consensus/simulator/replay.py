@@ -27,6 +27,7 @@ DOWN_TO_ONE = (
     "stash_max",
     "batches_max",
     "catch_up_blocks",
+    "transfer_gap",
     "request_timeout_us",
     "view_timeout_us",
     "network.link_capacity",

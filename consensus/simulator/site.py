@@ -11,6 +11,7 @@ from consensus.proofs import Epoch
 from consensus.replica import Replica
 from consensus.simulator.disk import Disk
 from consensus.simulator.scheduler import Scheduler
+from consensus.simulator.snapshot import Library
 
 if TYPE_CHECKING:
     from consensus.simulator.node import SimNode
@@ -69,5 +70,6 @@ class Site:
     genesis: Epoch
     disk: Disk
     torn_rate: float
+    library: Library
     make_replica: MakeReplica
     on_broken: Notice

@@ -109,7 +109,7 @@ def find_excuse(cluster: Cluster) -> str:
     lowest = min(node.disk.committed for node in core)
     for seq in sorted(cluster.checker.committed):
         holders = [node for node in core if seq in node.disk.blocks]
-        if seq <= lowest:
+        if seq <= lowest or any(node.disk.snapshot and node.disk.snapshot[1].height >= seq for node in core):
             continue
         names = holders[0].disk.blocks[seq].block.batches if holders else ()
         held = all(any(name in node.disk.batches for node in core) for name in names)

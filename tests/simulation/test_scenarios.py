@@ -224,6 +224,36 @@ def test_a_replica_with_an_empty_disk_rejoins_and_nobody_loses_a_block(seed: int
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("liars", [(), ("missync",)])
+def test_a_replica_that_lost_everything_goes_on_from_a_state_that_others_serve(
+    seed: int, liars: tuple[str, ...]
+) -> None:
+    """All blocks below the snapshots are gone, so nothing else helps; one of seven hands out wrong chunks."""
+    options = replace(CALM, n=7, strategies=liars, transfer_gap=8)
+    cluster = Cluster(n=7, seed=seed, options=options)
+    cluster.retry()
+    for _ in range(40):
+        cluster.submit()
+        cluster.run_for(100_000)
+    cluster.run_until_quiet()
+    for node in cluster.honest:
+        assert node.disk.snapshot is not None
+        node.disk.prune(node.disk.snapshot[1].height)
+        cluster.crash(node.address)
+    for node in cluster.honest:
+        cluster.restart(node.address)
+    cluster.run_until_quiet()
+    victim = cluster.honest[seed % len(cluster.honest)]
+    cluster.wipe(victim.address)
+    cluster.restart(victim.address)
+    assert victim.disk.committed == 0
+    cluster.submit(batches=3, to=next(node.address for node in cluster.honest if node is not victim))
+    cluster.run_until_quiet()
+    check_agreement(cluster)
+    assert victim.disk.oldest > 1 and cluster.counters()["checker.states_swapped"] == 1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_bad_disk_stops_its_node_loudly_and_nothing_wrong_leaves_it(seed: int) -> None:
     disk = DiskOptions(bad_disks=1, read_fault_rate=0.05, write_fault_rate=0.1, misdirect_rate=0.1)
     cluster = Cluster(n=4, seed=seed, options=replace(CALM, disk=disk))

@@ -348,6 +348,26 @@ def test_who_sends_no_manifest_is_passed_over():
     assert joiner.sent(FetchManifest)[-1][0] != first
 
 
+@pytest.mark.parametrize("has_manifest", [False, True])
+def test_a_target_that_only_a_dead_peer_serves_gives_way_to_what_others_offer(has_manifest: bool):
+    """Found by the simulator: it was asked again for ever, and nobody else."""
+    joiner = Joiner()
+    joiner.say(1, Status(0, True, 60, None, False, 1, 0))
+    joiner.offer(0, 40)
+    assert joiner.replica.transfer == Progress(40, 0, 0)
+    if has_manifest:
+        joiner.take_manifest(chunks=5)
+    for _ in range(20):
+        joiner.wait(CONFIG.transfer_timeout_us)
+    assert joiner.replica.transfer is not None and joiner.replica.transfer.seq == 40, "nobody offers another"
+    joiner.offer(1, 48)
+    joiner.offer(2, 48)
+    for _ in range(3):
+        joiner.wait(CONFIG.transfer_timeout_us)
+    assert joiner.replica.transfer.seq == 48
+    assert joiner.sent(FetchManifest)[-1][0] in (1, 2)
+
+
 def test_a_late_chunk_is_still_welcome():
     joiner = Joiner()
     joiner.aim(peers=(0, 1))
