@@ -12,7 +12,7 @@ from consensus.primitives.errors import ConfigError
 from node.network import Address, parse_address
 from node.toml import read_settings, read_toml, refuse_unknown, render_settings, setting
 
-VALIDATOR_ID_MAX = 63
+VALIDATOR_ID_MAX = 4095  # ids are never given out twice
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ class Home:
         return self.root / "data"
 
     @property
+    def validator_id(self) -> Path:
+        """The id that the ledger gave to a node which was no founder."""
+        return self.data / "validator-id"
+
+    @property
     def log(self) -> Path:
         return self.root / "node.log"
 
@@ -67,6 +72,7 @@ class NodeSettings:
     """[node]"""
 
     id: int = setting(0, "This validator's id in network.toml.", 0, VALIDATOR_ID_MAX)
+    joins: bool = setting(False, "The ledger gives the id, to whoever has the consensus key; 'id' is unused.")
     peer_listen: str = setting("", "Where validators connect; empty: peer_address from network.toml.")
     client_listen: str = setting("", "Where clients connect; empty: client_address from network.toml.")
     worker_threads: int = setting(4, "Threads for signatures, execution and the disk.", 2, 256)
@@ -158,6 +164,10 @@ class LedgerSettings:
     state_mib: int = setting(16_384, "Largest size of the checkpoint on disk, in MiB.", 1, 1 << 26)
     dump_mib: int = setting(4096, "Most of what is kept of a state that went wrong, in MiB.", 1, 1 << 26)
     history_mib: int = setting(65_536, "Largest size of the history index on disk, in MiB.", 1, 1 << 26)
+
+    resume_after: int = setting(
+        0, "Go on beyond this block, at which the network was stopped for an upgrade; 0: stay stopped.", 0
+    )
 
 
 @dataclass(frozen=True)

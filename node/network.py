@@ -204,6 +204,16 @@ def parse_network(table: Mapping[str, Any], source: str) -> Network:
         raise ConfigError(text if text.startswith(source) else f"{source}: {text}") from error
 
 
+def load_entry(path: Path) -> Validator:
+    """The validator whose entry, as `kontor init` prints it, is in a file. Raises `ConfigError`."""
+    table = read_toml(path, "it is what `kontor init` printed on the new node")
+    refuse_unknown(table, {"validators": None}, str(path))
+    entries = require(table, "validators", list, str(path))
+    if len(entries) != 1:
+        raise ConfigError(f"{path} has {len(entries)} entries; give the one of the new validator")
+    return _read_validator(entries[0], str(path), 0)
+
+
 def render_network(network: Network) -> str:
     """The text of a network file; `parse_network` reads it back to an equal value."""
     keys = ",\n".join(f'    "{key.hex()}"' for key in network.admin_keys)

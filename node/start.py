@@ -4,7 +4,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from node.executor import Executor
 from node.history import History
 from node.inbox import Inbox
 from node.ingress import serve_clients
+from node.joining import find_id
 from node.ledger import Ledger
 from node.network import Address, Network, load_network, parse_address
 from node.payloads import PayloadIntake
@@ -84,23 +85,51 @@ async def run_node(
             _one_error(),
             HomeLock(home.data),
             open_signer(home, config, network) as signer,
-            open_stores(home, config, network) as stores,
         ):
-            check_node_identity(home, network, config.node.id, signer.public_key)
-            report(f"node {config.node.id} of chain {network.chain_id.hex()[:16]}: preparing the engine")
-            await trio.to_thread.run_sync(warm_kernels, report)
-            recovered = await trio.to_thread.run_sync(partial(_recover, network, stores, report))
-            log.info("recovered", committed=recovered.committed, executed=recovered.executed)
-            async with trio.open_nursery() as nursery:
-                if handle_signals:
-                    sys.setswitchinterval(SWITCH_SECONDS)
-                    await nursery.start(_stop_on_signal, nursery.cancel_scope, report)
-                node = await nursery.start(_run, home, config, network, signer, stores, recovered, log)
-                report(f"node {config.node.id} at height {recovered.executed}: ready")
-                task_status.started(node)
+            config = await _identify(home, config, network, signer, report)
+            log.close()
+            log = _open_log(home, config)  # under the id just found
+            with open_stores(home, config, network) as stores:
+                await _serve(home, config, network, signer, stores, log, report, handle_signals, task_status)
     finally:
         log.info("stopped")
         log.close()
+
+
+async def _identify(
+    home: Home, config: Config, network: Network, signer: NodeSigner, report: Report
+) -> Config:
+    """The config with the validator's own id. Raises `ConfigError` where keys and network do not fit."""
+    if not config.node.joins:
+        check_node_identity(home, network, config.node.id, signer.public_key)
+        return config
+    found = await find_id(home, network, signer.public_key, report)
+    return replace(config, node=replace(config.node, id=found))
+
+
+async def _serve(
+    home: Home,
+    config: Config,
+    network: Network,
+    signer: NodeSigner,
+    stores: Stores,
+    log: Log,
+    report: Report,
+    handle_signals: bool,
+    task_status: trio.TaskStatus[Node],
+) -> None:
+    """Bring the state up to date, then take part."""
+    report(f"node {config.node.id} of chain {network.chain_id.hex()[:16]}: preparing the engine")
+    await trio.to_thread.run_sync(warm_kernels, report)
+    recovered = await trio.to_thread.run_sync(partial(_recover, network, stores, report))
+    log.info("recovered", committed=recovered.committed, executed=recovered.executed)
+    async with trio.open_nursery() as nursery:
+        if handle_signals:
+            sys.setswitchinterval(SWITCH_SECONDS)
+            await nursery.start(_stop_on_signal, nursery.cancel_scope, report)
+        node = await nursery.start(_run, home, config, network, signer, stores, recovered, log)
+        report(f"node {config.node.id} at height {recovered.executed}: ready")
+        task_status.started(node)
 
 
 @contextmanager
@@ -135,9 +164,11 @@ async def _run(
 ) -> None:
     node, parts = build_node(home, config, network, signer, stores, recovered, log)
     ready = await trio.to_thread.run_sync(ready_batches, stores.ledger, config.node.id)
-    validator = network.validators[config.node.id]
-    listen = _listen_address(config.node.peer_listen, validator.peer_address, "node.peer_listen")
-    clients = _listen_address(config.node.client_listen, validator.client_address, "node.client_listen")
+    place = parts.membership.current.endpoints.get(config.node.id)
+    listen = _listen_address(config.node.peer_listen, place.peer if place else None, "node.peer_listen")
+    clients = _listen_address(
+        config.node.client_listen, place.client if place else None, "node.client_listen"
+    )
     async with trio.open_nursery() as nursery:
         if config.telemetry.metrics_listen:
             address = parse_address(config.telemetry.metrics_listen, "telemetry.metrics_listen")
@@ -280,6 +311,7 @@ def replica_config(config: Config, network: Network) -> ReplicaConfig:
         in_flight_max=own.in_flight_max,
         request_timeout_us=own.request_timeout_ms * 1000,
         view_timeout_us=own.view_timeout_ms * 1000,
+        resume_after=config.ledger.resume_after,
         transfer_gap=own.transfer_gap,
         transfer_timeout_us=own.transfer_timeout_ms * 1000,
     )
@@ -344,5 +376,9 @@ def _open_log(home: Home, config: Config) -> Log:
     return Log.to_file(home.log, settings.log_level, node=config.node.id)
 
 
-def _listen_address(text: str, default: Address, key: str) -> Address:
-    return parse_address(text, key) if text else default
+def _listen_address(text: str, default: Address | None, key: str) -> Address:
+    if text:
+        return parse_address(text, key)
+    if default is None:
+        raise ConfigError(f"'{key}' is empty, and the ledger here does not tell where to listen: set it")
+    return default

@@ -21,6 +21,10 @@ puts that file into its home. For a network on this machine, or files for severa
 `kontor testnet init`.
 
 With --join, the finished network.toml is copied into the home, and checked against the keys there.
+
+With --join and --as-validator, the home is one for a network that runs already. The printed entry goes to
+an admin, who adds it (`kontor validator add`) or puts it in another's place (`kontor validator replace`);
+the node may be started before that: it waits, then follows, and votes from its first epoch on.
 """
 
 START_HELP = """\
@@ -46,6 +50,11 @@ def register(subparsers: "Subparsers") -> None:
         "--peer", default="127.0.0.1:7000", metavar="HOST:PORT", help="where validators connect"
     )
     init.add_argument("--client", default="127.0.0.1:7100", metavar="HOST:PORT", help="where clients connect")
+    init.add_argument(
+        "--as-validator",
+        action="store_true",
+        help="with --join: make a home for a validator that is still to be added to a running network",
+    )
     init.add_argument("--join", type=Path, metavar="FILE", help="the network.toml of a finished network")
     init.set_defaults(run=init_node)
 
@@ -80,7 +89,9 @@ def init_node(args: argparse.Namespace) -> int:
     from node.signer.opening import signer_key
 
     home = Home(args.home)
-    if args.join is not None:
+    if args.as_validator and args.join is None:
+        raise ConfigError("--as-validator needs --join FILE: the network.toml of the running network")
+    if args.join is not None and not args.as_validator:
         network = load_network(args.join)
         own = load_config(home.config)
         check_node_identity(home, network, own.node.id, signer_key(home, own, network))
@@ -90,9 +101,20 @@ def init_node(args: argparse.Namespace) -> int:
     if home.config.exists():
         raise ConfigError(f"{home.config} exists: edit it, or choose another --home")
     peer, client = parse_address(args.peer, "--peer"), parse_address(args.client, "--client")
-    config = Config(node=NodeSettings(id=args.id))
+    settings = NodeSettings(id=args.id)
+    if args.as_validator:
+        network = load_network(args.join)
+        settings = NodeSettings(joins=True, peer_listen=str(peer), client_listen=str(client))
+        write_network(home.network, network)
     validator = create_node_keys(home, args.id, peer, client)
-    write_config(home.config, config)
+    write_config(home.config, Config(node=settings))
+    if args.as_validator:
+        print(f"# The entry of a new validator\n{render_validator(validator)}", end="")
+        print(
+            f"{home.root} is ready: give the entry to an admin, and run `kontor start --home {home.root}`",
+            file=sys.stderr,
+        )
+        return 0
     print(f"# The entry of node {args.id} for network.toml\n{render_validator(validator)}", end="")
     print(f"{home.root} is ready; add the network with --join network.toml", file=sys.stderr)
     return 0

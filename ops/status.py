@@ -25,6 +25,7 @@ network.toml; by default that of the local network which `kontor testnet up` run
 needed. Exit status 0: all nodes answered and none has halted; 1: some did not.
 """
 EXPLANATION = """\
+epoch.view: validators change with the epoch, the primary with the view
 proven: up to here f+1 nodes attest one result
 orders, fills: since the node's process started
 roots: first 8 digits; the state root is that of a checkpoint"""
@@ -110,7 +111,7 @@ def status_table(name: str, answers: "dict[int, StatusView | str]") -> "Table":
     """A table of what nodes said."""
     from rich.table import Table
 
-    numbers = ("node", "view", "height", "proven", "orders", "fills")
+    numbers = ("node", "epoch.view", "height", "proven", "orders", "fills")
     table = Table(
         title=f"network {name}",
         title_justify="left",
@@ -127,9 +128,10 @@ def status_table(name: str, answers: "dict[int, StatusView | str]") -> "Table":
         if isinstance(answer, str):
             table.add_row(str(node), *[""] * 7, "[red]silent[/red]")
             continue
-        counts = (answer.view, answer.executed, answer.proven, answer.orders, answer.fills)
+        counts = (answer.executed, answer.proven, answer.orders, answer.fills)
         table.add_row(
             str(node),
+            f"{answer.epoch}.{answer.view}",
             *(f"{count:,}" for count in counts),
             answer.journal_root.hex()[:8] or "–",
             f"{answer.state_root.hex()[:8]} @ {answer.state_root_height:,}" if answer.state_root else "–",
@@ -155,7 +157,11 @@ def describe_transfer(transfer: "TransferStatus") -> str:
 def _votes(answer: "StatusView") -> str:
     if answer.halted:
         return "[red]halted[/red]"
-    return "[yellow]syncs[/yellow]" if answer.transfer else "[green]yes[/green]"
+    if answer.transfer:
+        return "[yellow]syncs[/yellow]"
+    if answer.wedged:
+        return "[yellow]wedged[/yellow]"
+    return "[green]yes[/green]" if answer.votes else "[yellow]no[/yellow]"
 
 
 def _network_file(args: argparse.Namespace) -> Path:

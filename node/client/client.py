@@ -286,6 +286,18 @@ class Client:
         raw = await self._query("key", [self.public_key if public_key is None else public_key])
         return views.VIEWS.from_fields(views.KeyView, raw)
 
+    async def validators(self) -> list[views.ValidatorView]:
+        """Every validator that is, was or will be, as one node says."""
+        return await self._view_list("validators", views.ValidatorView)
+
+    async def membership(self, node: int | None = None) -> views.MembershipView:
+        """The present epoch and the change that is pending, as one node says."""
+        return views.VIEWS.from_fields(views.MembershipView, await self._query("membership", [], node))
+
+    async def convictions(self, node: int | None = None) -> list[views.ConvictionView]:
+        """Whom evidence convicted, each with its proof, as one node says."""
+        return await self._view_list("convictions", views.ConvictionView, node=node)
+
     async def listing(self, refresh: bool = False) -> Listing:
         """Assets and markets as f+1 nodes tell them alike: one that lied about a tick could make us sign
         a wrong price. Kept until `refresh`, or until something is asked for that is not in it."""

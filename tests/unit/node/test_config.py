@@ -57,7 +57,7 @@ def test_a_config_is_never_overwritten(tmp_path: Path) -> None:
     [
         ("[nodes]\nid = 1", "unknown key 'nodes'"),
         ("[node]\nidentity = 1", r"\[node\] unknown key 'identity'.*worker_threads"),
-        ("[node]\nid = -1", "'node.id' is -1; it must be between 0 and 63"),
+        ("[node]\nid = -1", "'node.id' is -1; it must be between 0 and 4095"),
         ("[node]\nid = '1'", "'node.id' is '1'; it must be a whole number"),
         ("[node]\nid = true", "it must be a whole number"),
         ("node = 3", r"\[node\] must be a table"),
@@ -69,7 +69,7 @@ def test_a_config_is_never_overwritten(tmp_path: Path) -> None:
         ("[peers]\nroutes = '2=a:1'", "'peers.routes' is '2=a:1'; it must be a list of strings"),
         ("[peers]\nroutes = [2]", r"'peers.routes' is \[2\]; it must be a list of strings"),
         ("[peers]\nroutes = ['2:a:1']", "lists '2:a:1'; an entry is ID=host:port"),
-        ("[peers]\nroutes = ['64=a:1']", "a validator's id from 0 to 63"),
+        ("[peers]\nroutes = ['4096=a:1']", "a validator's id from 0 to 4095"),
         ("[peers]\nroutes = ['2=a']", "'peers.routes' is 'a'; it must be host:port"),
         ("[peers]\nroutes = ['2=a:0']", "port 0 cannot be dialled"),
         ("[peers]\nroutes = ['2=a:1', '2=b:1']", "lists validator 2 twice"),

@@ -1,0 +1,123 @@
+"""Validators change while the network runs: real nodes, links, disks and keys."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+
+from consensus.certificates import PREPARE
+from consensus.effects import Blame
+from consensus.messages import Prepare
+from consensus.proofs import signing_digest
+from engine.commands import RemoveValidator, ReplaceValidator, Wedge
+from node.keys import load_signer
+from node.network import Rules, load_entry
+from node.start import run_node
+from ops import cli
+from tests.helpers.local_cluster import LocalCluster, free_ports, local_cluster
+from tests.helpers.venue import new
+
+pytestmark = pytest.mark.trio
+RULES = Rules(window=16, checkpoint_interval=4)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    """Wait for what several nodes do; bounded by the cluster's own deadline."""
+    while not condition():
+        await trio.sleep(0.005)
+
+
+def _make_home(cluster: LocalCluster, root: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """A home for a validator to come, and the entry that its operator would hand to an admin."""
+    peer, client = free_ports(2)
+    home, network = str(root / "joiner"), str(cluster.homes.network_file)
+    capsys.readouterr()
+    arguments = ["init", "--home", home, "--join", network, "--as-validator"]
+    arguments += ["--peer", f"127.0.0.1:{peer}", "--client", f"127.0.0.1:{client}"]
+    assert cli.main(arguments) == 0
+    entry = root / "entry.toml"
+    entry.write_text(capsys.readouterr().out, "utf-8")
+    found = load_entry(entry)
+    endpoint = (found.tls_certificate, str(found.peer_address), str(found.client_address))
+    return SimpleNamespace(root=Path(home), entry=entry, key=found.consensus_key, endpoint=endpoint)
+
+
+async def test_a_validator_is_replaced_and_its_successor_carries_the_quorum(tmp_path, capsys):
+    async with local_cluster(tmp_path, rules=RULES) as cluster:
+        await cluster.submit(cluster.listing())
+        joiner = _make_home(cluster, tmp_path, capsys)
+        async with trio.open_nursery() as nursery:
+
+            async def run(task_status: trio.TaskStatus[Any]) -> None:
+                await run_node(joiner.root, task_status=task_status)
+
+            # It waits to be added: its operator need not know when that happens.
+            ready: list[Any] = []
+
+            async def start() -> None:
+                ready.append(await nursery.start(run))
+
+            nursery.start_soon(start)
+            await cluster.submit(cluster.commands(ReplaceValidator(3, joiner.key, *joiner.endpoint)))
+            await _until(lambda: bool(ready))
+            nodes = [*cluster.nodes.values(), ready[0]]
+            assert ready[0].replica_id == 4
+            await _until(lambda: all(node.status().epoch == 1 for node in nodes))
+            status = ready[0].status()
+            assert status.votes and not cluster.nodes[3].status().votes
+            # Two of the old ones are gone now, which the network survives only by the newcomer's votes.
+            await cluster.stop(3)
+            await cluster.stop(0)
+            await cluster.submit(cluster.orders(new(0, 0, 1, 0, 100, 5)), to=1)
+            await cluster.submit(cluster.orders(new(0, 1, 2, 1, 100, 5)), to=2)
+            height = cluster.nodes[1].status().executed
+            await _until(lambda: ready[0].status().executed >= height)
+            roots = [await node.query(lambda m: m.state_root()) for node in (cluster.nodes[1], ready[0])]
+            assert roots[0] == roots[1]
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_removed_validator_is_let_go_and_the_others_go_on(tmp_path):
+    async with local_cluster(tmp_path, n=5, rules=RULES) as cluster:
+        await cluster.submit(cluster.listing())
+        await cluster.submit(cluster.commands(RemoveValidator(1)))
+        others = [node for row, node in cluster.nodes.items() if row != 1]
+        await _until(lambda: all(node.status().epoch == 1 for node in others))
+        await _until(lambda: all(node.status().peers_connected == 3 for node in others))
+        await cluster.submit(cluster.orders(new(0, 0, 1, 0, 100, 5)))
+
+
+async def test_a_wedged_network_stands_still_until_its_operators_name_the_height(tmp_path):
+    async with local_cluster(tmp_path, rules=RULES) as cluster:
+        await cluster.submit(cluster.listing())
+        await cluster.submit(cluster.commands(Wedge(0)))
+        await _until(lambda: all(node.status().wedged for node in cluster.nodes.values()))
+        heights = {node.status().executed for node in cluster.nodes.values()}
+        (height,) = heights
+        assert height % RULES.checkpoint_interval == 0
+        for row in list(cluster.nodes):
+            await cluster.stop(row)
+        for home in cluster.homes.nodes:
+            text = home.config.read_text("utf-8")
+            assert "resume_after = 0" in text
+            home.config.write_text(text.replace("resume_after = 0", f"resume_after = {height}"), "utf-8")
+        await cluster.start()
+        await cluster.submit(cluster.orders(new(0, 0, 1, 0, 100, 5)))
+        assert all(not node.status().wedged for node in cluster.nodes.values())
+
+
+async def test_what_one_node_saw_of_a_liar_stands_on_every_ledger(tmp_path):
+    async with local_cluster(tmp_path) as cluster:
+        await cluster.submit(cluster.listing())
+        key = load_signer(cluster.homes.nodes[2].consensus_seed)
+        halves = []
+        for body in (b"a" * 32, b"b" * 32):
+            message = signing_digest(cluster.network.chain_id, 0, PREPARE, 0, 3, body)
+            halves.append(Prepare(0, 3, body, 2, key.sign(message)))
+        cluster.nodes[0]._release(Blame(2, "equivocation", tuple(halves)))
+        for node in cluster.nodes.values():
+            while not await node.query(lambda m: m.state.count["evidence"]):
+                await trio.sleep(0.005)
