@@ -25,7 +25,7 @@ network.toml; by default that of the local network which `kontor testnet up` run
 needed. Exit status 0: all nodes answered and none has halted; 1: some did not.
 """
 EXPLANATION = """\
-epoch.view: validators change with the epoch, the primary with the view
+view: epoch, and view within it
 proven: up to here f+1 nodes attest one result
 orders, fills: since the node's process started
 roots: first 8 digits; the state root is that of a checkpoint"""
@@ -111,7 +111,7 @@ def status_table(name: str, answers: "dict[int, StatusView | str]") -> "Table":
     """A table of what nodes said."""
     from rich.table import Table
 
-    numbers = ("node", "epoch.view", "height", "proven", "orders", "fills")
+    numbers = ("node", "view", "height", "proven", "orders", "fills")
     table = Table(
         title=f"network {name}",
         title_justify="left",

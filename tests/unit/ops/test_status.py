@@ -39,7 +39,7 @@ def test_millions_of_orders_fit_80_columns_and_nothing_is_cut():
     lines = render({0: view(0), 1: "no answer"})
     assert max(map(len, lines)) <= 80
     words = lines[2].split()
-    assert words[:6] == ["0", "3", "123,456", "123,455", "3,789,123", "1,234,567"]
+    assert words[:6] == ["0", "0.3", "123,456", "123,455", "3,789,123", "1,234,567"]
     assert words[6:] == ["abababab", "cdcdcdcd", "@", "123,392", "yes"]
     assert lines[3].split() == ["1", "silent"]
 
