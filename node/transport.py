@@ -2,7 +2,7 @@
 
 The validator with the lower id dials. Both then say hello (versions of protocol and state, chain, id),
 and frames flow both ways. Who is a peer, where it is and what certificate it shows follows the ledger
-(`node.validators`): those who vote or will vote; whoever left is dropped.
+(`node.validators`): those who vote or will vote; whoever left is dropped a checkpoint later.
 
 Sending never waits: frames queue per peer, and everything queued leaves in one write, since a write
 costs far more than a message. A queue that overflows closes its link: the protocol tolerates loss, and

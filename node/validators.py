@@ -5,7 +5,7 @@ is reached as the file says. An address or certificate that this version cannot 
 unreachable for this node, and stops nothing else.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -38,8 +38,8 @@ class KeySpan:
 
 @dataclass(frozen=True)
 class Validators:
-    """What a node takes from the ledger about validators. `endpoints` are of those that vote, and of
-    those that will; whoever is in neither has left."""
+    """What a node takes from the ledger about validators. `endpoints` are of those that vote, of those
+    that will, and until the next checkpoint of those that just left."""
 
     height: int
     epoch: Epoch
@@ -66,25 +66,27 @@ class Validators:
 
 def read_validators(machine: Machine, network: Network) -> Validators:
     """The validators in a machine's state. The caller keeps blocks from being applied meanwhile."""
-    return make_validators(machine.height, machine.epoch(), view_validators(machine), network)
-
-
-def make_validators(height: int, epoch: Epoch, rows: Iterable[ValidatorView], network: Network) -> Validators:
-    """The same from what a node tells of them."""
     endpoints: dict[int, Endpoint] = {}
     unreachable: dict[int, str] = {}
     spans: dict[int, tuple[KeySpan, ...]] = {}
-    for row in rows:
+    epoch, is_fresh = machine.epoch(), _is_fresh(machine)
+    for row in view_validators(machine):
         spans[row.id] = tuple(
             KeySpan(item.key, item.first_epoch, NONE if item.last_epoch is None else item.last_epoch)
             for item in row.keys
         )
-        if row.status != ValidatorStatus.REMOVED:
+        just_left = is_fresh and row.last_epoch == epoch.number - 1
+        if row.status != ValidatorStatus.REMOVED or just_left:
             try:
                 endpoints[row.id] = _endpoint(row, network)
             except (ConfigError, ValueError) as error:
                 unreachable[row.id] = str(error)
-    return Validators(height, epoch, endpoints, unreachable, spans)
+    return Validators(machine.height, epoch, endpoints, unreachable, spans)
+
+
+def _is_fresh(machine: Machine) -> bool:
+    """Until its epoch's first checkpoint. Whoever was removed has to hear from the others that it was."""
+    return machine.height < machine.state.count["epoch_first"] + machine.genesis.checkpoint_interval - 1
 
 
 def _endpoint(row: ValidatorView, network: Network) -> Endpoint:
@@ -96,6 +98,9 @@ def _endpoint(row: ValidatorView, network: Network) -> Endpoint:
     return Endpoint(row.certificate, parse_address(row.peer, "peer"), parse_address(row.client, "client"))
 
 
+Mark = tuple[int, int, bool]
+
+
 class Membership:
     """The newest validators that this node knows of. Whoever needs them looks here each time."""
 
@@ -105,12 +110,12 @@ class Membership:
         self.current = read_validators(machine, network)
         self.callbacks: list[Callable[[Validators], None]] = []
 
-    def read(self, machine: Machine) -> tuple[tuple[int, int], Validators] | None:
+    def read(self, machine: Machine) -> tuple[Mark, Validators] | None:
         """In a worker thread, while no block is being applied: what is new, or None."""
         mark = _mark(machine)
         return None if mark == self._mark else (mark, read_validators(machine, self._network))
 
-    def update(self, news: tuple[tuple[int, int], Validators] | None) -> None:
+    def update(self, news: tuple[Mark, Validators] | None) -> None:
         """Take what `read` found, and tell everybody who asked for it."""
         if news is not None:
             self._mark, self.current = news
@@ -118,7 +123,7 @@ class Membership:
                 callback(self.current)
 
 
-def _mark(machine: Machine) -> tuple[int, int]:
+def _mark(machine: Machine) -> Mark:
     """Changes whenever members, keys or endpoints do: each change has a block and, later, an epoch."""
     state = machine.state
-    return state.count["epoch"], state.change.columns["height"].item(0)
+    return state.count["epoch"], state.change.columns["height"].item(0), _is_fresh(machine)
