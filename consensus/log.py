@@ -2,8 +2,21 @@
 
 from collections import deque
 
-from consensus.messages import Ack, Message, PrePrepare
+from consensus.messages import (
+    Ack,
+    Chunk,
+    CommitCert,
+    FetchBatches,
+    Manifest,
+    Message,
+    NewView,
+    PrePrepare,
+    ViewChange,
+)
 from consensus.proofs import Vote
+
+PARTS = 16  # digests or signatures that take as much memory as a vote
+BULK_UNIT = 4096  # so many bytes of a state do
 
 
 class Tally:
@@ -97,25 +110,52 @@ class Slot:
         self.commits = Tally()
 
 
+def weigh(message: Message) -> int:
+    """How many votes take as much memory: some 4 KiB count one, so that long messages fill a queue sooner."""
+    match message:
+        case PrePrepare():
+            return 1 + (len(message.block.batches) + sum(len(ack.items) for ack in message.acks)) // PARTS
+        case CommitCert():
+            return 1 + (len(message.block.batches) + len(message.commits)) // PARTS
+        case Ack():
+            return 1 + len(message.items) // PARTS
+        case ViewChange():
+            return 1 + sum(
+                1 + (len(c.proposal.block.batches) + len(c.prepares)) // PARTS for c in message.prepared
+            )
+        case NewView():
+            return 1 + sum(map(weigh, message.view_changes)) + sum(map(weigh, message.proposals))
+        case FetchBatches():
+            return 1 + len(message.digests) // PARTS
+        case Chunk() | Manifest():
+            return 1 + len(message.data) // BULK_UNIT
+        case _:
+            return 1
+
+
 class Stash:
-    """Messages for a later view or a higher window, kept until they fit: per peer, the newest
-    `size_max`. Dropping them silently would leave nobody to send them again (Fabric #1119)."""
+    """Messages for a later view or a higher window, kept until they fit: per peer, the newest up to
+    `size_max` by weight. Dropping them silently would leave nobody to send them again (Fabric #1119)."""
 
     def __init__(self, size_max: int) -> None:
         self._size_max = size_max
         self._queues: dict[int, deque[Message]] = {}
+        self._weights: dict[int, int] = {}
 
     def put(self, sender: int, message: Message) -> None:
-        """Keep `message`; the sender's oldest goes when its queue is full."""
-        queue = self._queues.get(sender)
-        if queue is None:
-            queue = self._queues[sender] = deque(maxlen=self._size_max)
+        """Keep `message`; the sender's oldest go when its queue is full."""
+        queue = self._queues.setdefault(sender, deque())
         queue.append(message)
+        weight = self._weights.get(sender, 0) + weigh(message)
+        while weight > self._size_max and len(queue) > 1:
+            weight -= weigh(queue.popleft())
+        self._weights[sender] = weight
 
     def take(self) -> list[tuple[int, Message]]:
         """Empty the stash; return (sender, message) in order of sender, then arrival."""
         taken = [(sender, message) for sender, queue in sorted(self._queues.items()) for message in queue]
         self._queues.clear()
+        self._weights.clear()
         return taken
 
     def __len__(self) -> int:

@@ -5,11 +5,10 @@ from collections import defaultdict, deque
 import trio
 
 from consensus.effects import Event, Received
-from consensus.messages import Chunk, Manifest, Message
+from consensus.log import weigh
 
-PEER_EVENTS_MAX = 4096  # messages of one peer that wait; then its link is not read
+PEER_EVENTS_MAX = 4096  # messages of one peer that wait, by weight; then its link is not read
 TURN_EVENTS_MAX = 2048  # events of one turn: bounds how long a turn takes
-BULK_UNIT = 4096  # so many bytes of a state take the room of a message
 
 
 class Inbox:
@@ -32,7 +31,7 @@ class Inbox:
         while self._waiting[event.sender] >= PEER_EVENTS_MAX:
             self._room[event.sender] = trio.Event()
             await self._room[event.sender].wait()
-        self._waiting[event.sender] += _weigh(event.message)
+        self._waiting[event.sender] += weigh(event.message)
         self.put(event)
 
     async def wait(self) -> None:
@@ -46,14 +45,9 @@ class Inbox:
         taken = [self._events.popleft() for _ in range(min(len(self._events), TURN_EVENTS_MAX))]
         for event in taken:
             if isinstance(event, Received):
-                self._waiting[event.sender] -= _weigh(event.message)
+                self._waiting[event.sender] -= weigh(event.message)
                 self._room[event.sender].set()
         return taken
 
     def __len__(self) -> int:
         return len(self._events)
-
-
-def _weigh(message: Message) -> int:
-    """How many ordinary messages take as much memory."""
-    return 1 + len(message.data) // BULK_UNIT if isinstance(message, Chunk | Manifest) else 1

@@ -15,10 +15,11 @@
     accounts.py        who places which order of an anonymous feed
     importers/         recorded market data to flows, one module per format
     synthetic.py       the seeded synthetic flow
+    flood.py           a lying validator, strangers and silent connections that flood a network
     chaos/             partitions, crashes, bad disks and wrong clocks, with a verdict
     prepared.py        a network that begins with a large state
-    bench_cluster.py, bench_engine.py, bench_failover.py, bench_join.py, sim.py   the benches and the
-                       simulator's command
+    bench_cluster.py, bench_engine.py, bench_failover.py, bench_flood.py, bench_join.py   the benches
+    sim.py             the simulator's command
 
 Read `run.py`, then `flows.py`.
 

@@ -142,6 +142,9 @@ def _register_bench(subparsers: "Subparsers") -> None:
     _delegated(
         actions, "failover", "primary killed: how long until the next answer", "testnet.bench_failover"
     )
+    _delegated(
+        actions, "flood", "a lying validator and strangers flood: memory and service", "testnet.bench_flood"
+    )
     _delegated(actions, "join", "an empty node fetches a large state; a restart at it", "testnet.bench_join")
 
 

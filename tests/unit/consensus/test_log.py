@@ -1,9 +1,12 @@
 """Tallies, and the stash for messages that come too early."""
 
-from consensus.log import Stash, Tally
+from dataclasses import replace
+
+from consensus.log import Stash, Tally, weigh
 from consensus.messages import Complain
 from consensus.primitives.crypto import ZERO_DIGEST
 from consensus.proofs import Vote
+from tests.helpers.votes import Voters, make_block, name_of
 
 A, B = bytes([1]) * 32, bytes([2]) * 32
 
@@ -41,3 +44,16 @@ def test_the_stash_bounds_each_peer_by_itself() -> None:
     assert len(stash) == 3
     assert stash.take() == [(0, vote(9)), (1, vote(3)), (1, vote(4))]
     assert len(stash) == 0
+
+
+def test_a_stash_counts_long_messages_for_what_they_take() -> None:
+    voters = Voters()
+    times = [(name_of(number), 1) for number in range(160)]
+    long = replace(voters.pre_prepare(0, make_block(1, 1)), acks=(voters.ack(0, times),))
+    stash = Stash(25)
+    for _ in range(5):
+        stash.put(3, long)
+    assert weigh(long) == 11 and len(stash) == 2
+    stash.put(3, voters.prepare(1, 0, make_block(1, 1)))
+    assert len(stash) == 3
+    assert len(stash.take()) == 3 and len(stash) == 0
