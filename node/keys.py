@@ -25,7 +25,7 @@ SEED_SIZE = 32
 # its use is a new network file, and no link may die on a date nobody remembers.
 _NO_EXPIRY = datetime.datetime(9999, 12, 31, 23, 59, 59)
 _NOT_BEFORE = datetime.datetime(2020, 1, 1)
-_LOST = "restore it from a backup; without one this node is a new validator: `kontor init --home NEWDIR`"
+_LOST = "restore it from a backup; without one, `kontor recover` makes this node a new validator"
 
 
 def new_seed() -> bytes:

@@ -120,7 +120,7 @@ def is_same_boot(marker: Path) -> bool:
     return boot != "unknown" and marker.read_text("ascii", "replace") == boot
 
 
-RESTORE = "do not delete it, since votes may be lost; restore a backup, or rejoin as a new validator"
+RESTORE = "do not delete it, since votes may be lost; rejoin as a new validator with `kontor recover`"
 
 
 def check_damage(condition: bool, path: Path, what: str) -> None:

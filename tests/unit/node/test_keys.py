@@ -50,9 +50,9 @@ def test_a_damaged_seed_is_refused_without_being_shown(tmp_path: Path, content: 
 
 
 def test_missing_keys_say_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="without one this node is a new validator: `kontor init"):
+    with pytest.raises(ConfigError, match="without one, `kontor recover` makes this node a new"):
         load_signer(tmp_path / "a.seed")
-    with pytest.raises(ConfigError, match="without one this node is a new validator: `kontor init"):
+    with pytest.raises(ConfigError, match="without one, `kontor recover` makes this node a new"):
         load_certificate(tmp_path / "tls.crt")
 
 

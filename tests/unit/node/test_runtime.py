@@ -1,5 +1,6 @@
 """A node whose disk fails stops voting, and goes on otherwise; and its clock."""
 
+import threading
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,9 +9,9 @@ from typing import Any
 import pytest
 import trio
 
-from consensus.effects import Blame, Diverged, SendBatches, SendBlocks
+from consensus.effects import Blame, Broadcast, Diverged, SendBatches, SendBlocks
 from consensus.evidence import decode_evidence
-from consensus.messages import Prepare
+from consensus.messages import Attest, Complain, Prepare
 from consensus.primitives.crypto import Ed25519Verifier
 from consensus.primitives.errors import StorageError
 from engine.envelope import decode
@@ -89,3 +90,70 @@ async def test_a_clock_that_was_wrong_for_a_moment_is_right_again(tmp_path, monk
     for seconds in (1_000, 1_060, 1_001):
         monkeypatch.setattr("node.faults.time.time_ns", lambda at=seconds: at * 10**9)
         assert node.now_ms() == seconds * 1000
+
+
+class _SlowSigner:
+    """A signer whose record takes as long as the test likes; notes what it was asked, in order."""
+
+    def __init__(self, says: list[str], fails: bool = False) -> None:
+        self.is_urgent, self.is_settled = False, False
+        self.may_finish = threading.Event()
+        self._says, self._fails = says, fails
+
+    def begin(self) -> None:
+        self._says.append("begin")
+
+    def finish(self) -> None:
+        assert self.may_finish.wait(20)
+        if self._fails:
+            raise StorageError("the record's disk is full")
+        self.is_settled = True
+        self._says.append("durable")
+
+
+def _attesting(tmp_path: Path, fails: bool = False) -> tuple[Node, _SlowSigner, list[str]]:
+    node, _ = _node(tmp_path)
+    says: list[str] = []
+    signer = _SlowSigner(says, fails)
+    parts: Any = node._parts
+    parts.signer, parts.pool = signer, None
+    parts.proofs = SimpleNamespace(on_attest=lambda replica, message: None)
+    parts.replica_id = 0
+    parts.transport = SimpleNamespace(broadcast=lambda frame: says.append("sent"))
+    return node, signer, says
+
+
+ATTEST = Attest(1, b"b" * 32, b"j" * 32, None, 0, b"s" * 64)
+
+
+async def test_an_attestation_waits_for_its_record_and_the_loop_does_not(tmp_path):
+    node, signer, says = _attesting(tmp_path)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as node._nursery:
+            await node._carry_out([Broadcast(ATTEST), Broadcast(Complain(0, 0, b"c" * 64))])
+            assert says[-1] == "sent"  # the complaint: it is no vote
+            await node._carry_out([Broadcast(ATTEST)])
+            assert says.count("sent") == 1
+            signer.may_finish.set()
+    assert says.count("sent") == 3
+    assert "durable" in says[: says.index("sent", says.index("sent") + 1)]
+
+
+async def test_an_attestation_whose_record_cannot_be_written_never_leaves(tmp_path):
+    node, signer, says = _attesting(tmp_path, fails=True)
+    signer.may_finish.set()
+    with trio.fail_after(30):
+        async with trio.open_nursery() as node._nursery:
+            await node._carry_out([Broadcast(ATTEST)])
+    assert "sent" not in says
+    assert "the record's disk is full" in node._halted
+
+
+async def test_votes_without_a_transaction_of_the_ledger_are_durable_before_they_leave(tmp_path):
+    """After a restart a node says again what its vote log holds and its record may have lost."""
+    node, signer, says = _attesting(tmp_path)
+    signer.is_urgent = True
+    signer.may_finish.set()
+    async with trio.open_nursery() as node._nursery:
+        await node._carry_out([Broadcast(ATTEST)])
+    assert says == ["begin", "durable", "sent"]
