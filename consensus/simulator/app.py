@@ -104,7 +104,8 @@ class ChainApp:
                 keys.pop(replica, None)
             elif replica in keys or replica not in self._used:
                 keys[replica] = key
-        if keys and len(set(keys.values())) == len(keys):
+        changes_nothing = len(payload) > _HEAD and keys == {m.id: m.key for m in self._members}
+        if keys and not changes_nothing and len(set(keys.values())) == len(keys):
             self._members = tuple(Member(replica, key) for replica, key in sorted(keys.items()))
             self._used.update(keys)
             self.boundary = -(-(seq + self._window) // self._interval) * self._interval

@@ -233,6 +233,11 @@ class Checker:
         else:
             self._check_checkpoint(node, entry.proofs[0].cert)
 
+    @property
+    def newest(self) -> ReplicaSet:
+        """The validators of the newest epoch that an honest state tells of."""
+        return self._epochs[-1]
+
     def _of_view(self, view: int) -> ReplicaSet | None:
         number = epoch_of(view)
         return self._epochs[number] if number < len(self._epochs) else None

@@ -19,7 +19,7 @@ from consensus.proofs import Epoch
 from consensus.quorum import ReplicaSet
 from consensus.replica import Replica, ReplicaConfig
 from consensus.signing import RecordingSigner, VoteRecord
-from consensus.simulator.app import make_change, make_payload
+from consensus.simulator.app import REMOVED, make_change, make_payload
 from consensus.simulator.byzantine import LIARS
 from consensus.simulator.chance import stream
 from consensus.simulator.checker import Checker, LivenessViolation
@@ -266,6 +266,18 @@ class Cluster:
         payload = make_change(self._batch_count, *changes)
         self.submitted[batch_digest(payload)] = payload
         self._submit(payload, None)
+
+    def change_at_random(self) -> None:
+        """Rotate a validator's key, or have the next spare take its place; liars and dead ones, too."""
+        newest = self.checker.newest
+        chosen = self.rng.choice(newest.ids)
+        newcomer = max(self.options.n, max(newest.ids) + 1)
+        if newcomer < self._ids_max and self.rng.random() < 0.6:
+            self.restart(self._addresses[newcomer][0])
+            self.change((chosen, REMOVED), (newcomer, self.key(newcomer)))
+        else:
+            rotated = newest.keys[chosen] == self.key(chosen)
+            self.change((chosen, self.key(chosen, rotated)))
 
     def key(self, node_id: int, rotated: bool = False) -> bytes:
         """The first key of a node, or its second."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from consensus import certificates, ordering, view_change
+from consensus import certificates, membership, ordering, view_change
 from consensus.batches import Batches
 from consensus.catch_up import CatchUp
 from consensus.checkpoints import Checkpoints
-from consensus.durable import ACCEPTED, CHECKPOINT, NEW_VIEW, PREPARED, VIEW, VIEW_CHANGE, VoteLog
+from consensus.durable import ACCEPTED, CHECKPOINT, EPOCH, NEW_VIEW, PREPARED, VIEW, VIEW_CHANGE, VoteLog
 from consensus.effects import Effect, Erase, Executed, Persist, StoreBatches, StoreBlock
 from consensus.log import Slot, Stash, Tally
 from consensus.messages import Block, CommitCert, Message, PreparedCert, PrePrepare, ViewChange
@@ -140,6 +140,11 @@ def _gappy(options: SimOptions) -> SimOptions:
 def _crowded(options: SimOptions) -> SimOptions:
     """So much work at once that blocks hold several batches; clocks agree."""
     return replace(options.calm(), strategies=options.strategies, batches=200, fault_phase_us=300_000)
+
+
+def _changing(options: SimOptions) -> SimOptions:
+    """Validators change every second or so."""
+    return replace(_lossy(options), spares=2, changes=6, batches=80)
 
 
 def _lossy(options: SimOptions) -> SimOptions:
@@ -439,6 +444,10 @@ def _believe_checkpoint(original: Any) -> Any:
     return on_checkpoint_cert
 
 
+def _ignore_boundary(original: Any) -> Any:
+    return property(lambda self: self.low + self.config.window)
+
+
 MUTANTS = (
     Mutant(
         "block_not_stored",
@@ -658,6 +667,28 @@ MUTANTS = (
         "any stable certificate is believed",
         (Patch(Checkpoints, "on_checkpoint_cert", _believe_checkpoint),),
         ("forge",),
+    ),
+    Mutant(
+        "votes_above_the_boundary",
+        "old validators go on where new ones are due",
+        (
+            Patch(ReplicaState, "ceiling", _ignore_boundary),
+            Patch(certificates.Authority, "end_at", _nothing),
+        ),
+        prepare=_changing,
+    ),
+    Mutant(
+        "epoch_unproven",
+        "whatever somebody calls the next epoch is believed",
+        (Patch(membership, "check_epoch_proof", _nothing),),
+        ("forge",),
+        prepare=_lossy,
+    ),
+    Mutant(
+        "epoch_proof_not_kept",
+        "an epoch is entered, and its proof is not on disk",
+        (Patch(ReplicaState, "emit", _without(EPOCH)),),
+        prepare=_changing,
     ),
     Mutant(
         "order_unchecked",

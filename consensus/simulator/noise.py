@@ -11,6 +11,7 @@ from consensus.messages import (
     Commit,
     CommitCert,
     Complain,
+    Epochs,
     FetchBatches,
     FetchBlocks,
     Manifest,
@@ -21,8 +22,9 @@ from consensus.messages import (
     Status,
     ViewChange,
 )
-from consensus.primitives.crypto import SIGNATURE_SIZE
-from consensus.proofs import CheckpointCert, Vote
+from consensus.primitives.crypto import PUBLIC_KEY_SIZE, SIGNATURE_SIZE
+from consensus.proofs import CheckpointCert, Epoch, EpochProof, Member, Vote
+from consensus.quorum import epoch_of
 from consensus.simulator.app import make_payload
 from consensus.simulator.liar import Identity, Liar
 from consensus.simulator.lies import other_block
@@ -163,12 +165,22 @@ class Forging(Liar):
                 if other_state:
                     fakes.append(CheckpointCert(seq, block_digest, journal_root, other_state, votes))
                 return fakes
+            case Status(view=view, stable=stable) if stable is not None:
+                return [self._forge_epoch(epoch_of(view) + 1, stable)]
             case Complain(view):
                 return [Complain(view, i, self._noise()) for i in self._all()]
             case ViewChange():
                 return [replace(message, replica=i, signature=self._noise()) for i in self._all()]
             case _:
                 return []
+
+    def _forge_epoch(self, number: int, stable: CheckpointCert) -> Message:
+        """Validators of its own choice from the last checkpoint on, with votes that nobody gave."""
+        members = tuple(Member(i, self.rng.randbytes(PUBLIC_KEY_SIZE)) for i in self._all())
+        epoch = Epoch(number, stable.seq + 1, members)
+        votes = tuple(Vote(vote.replica, self._noise()) for vote in stable.votes)
+        cert = replace(stable, state=replace(stable.state, epoch=epoch.digest), votes=votes)
+        return Epochs((EpochProof(epoch, cert),))
 
     def _all(self) -> tuple[int, ...]:
         return self.replicas.ids

@@ -107,6 +107,7 @@ class SimOptions:
     `twin_views`: so many first views follow a drawn schedule of leaders and of partitions in each phase.
     `leave_dead` replicas stay away in the end; more than f allows, and only safety is demanded.
     `spares` nodes with the next ids stay away until they are started: validators to come.
+    `changes` of validators are ordered while faults strike: a new key, or a spare in another's place.
     `signers_remember` gives honest replicas signers that refuse to contradict themselves.
     """
 
@@ -134,6 +135,7 @@ class SimOptions:
     view_timeout_us: int = 400_000
     signers_remember: bool = True
     spares: int = 0
+    changes: int = 0
 
     def calm(self) -> "SimOptions":
         """The same cluster and work without a single fault."""

@@ -54,6 +54,8 @@ def rage(cluster: Cluster) -> None:
     nemesis = Nemesis(scheduler, stream(cluster.seed, "faults"), options.faults, ward)
     for _ in range(options.batches):
         scheduler.at(cluster.rng.randrange(options.fault_phase_us), cluster.submit)
+    for _ in range(options.changes):
+        scheduler.at(cluster.rng.randrange(options.fault_phase_us), cluster.change_at_random)
     scheduler.after(RETRY_US, cluster.retry)
     cluster.run_for(options.fault_phase_us)
     nemesis.stop()
@@ -104,7 +106,9 @@ def find_excuse(cluster: Cluster) -> str:
     missing data     a committed block, or a payload of it, is on no disk that is left
     """
     core = [node for node in cluster.honest if node.address not in cluster.lost]
-    if len(core) < max(cluster.replicas.quorum, cluster.replicas.collect):
+    newest = cluster.checker.newest
+    voters = [node for node in core if node.id in newest]
+    if len(voters) < max(newest.quorum, newest.collect):
         return "missing quorum"
     lowest = min(node.disk.committed for node in core)
     for seq in sorted(cluster.checker.committed):
