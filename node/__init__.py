@@ -11,6 +11,9 @@ Read `services` first (what a running node offers), then `runtime` (the loop).
     snapshots   the newest checkpoint of the state
     history     journals and receipts by height: an index that can be rebuilt
     transport   links between validators
+    validators  who votes, by what keys, reached where: as the ledger says
+    joining     the id of a node that was no founder
+    reports     what this node saw of lying validators, on its way to the ledger
     payloads    micro-batches from peers: checked in threads, then held in `pool`
     votes       a verifier that remembers, and attestations gathered into proofs
     executor    committed blocks through the engine, in order, off the loop
@@ -56,4 +59,12 @@ Rising block times are the protocol's business, and what it measures by this clo
 
 2026-11-24. `peers.routes` stands in config.toml and not in network.toml: how one validator reaches
 another (NAT, a proxy, a private line) is between these two, and network.toml is the same everywhere.
+
+2026-11-24. A validator to come is given its id by the ledger, so its home has none: the node asks the
+founders' client ports under which id its key stands, and keeps the answer. Nobody has to edit a config
+between two steps of an admission. A lie costs time only; a network whose founders all left needs a
+network file that names somebody who is still there.
+
+2026-11-24. A removed validator keeps its links until the next epoch's first checkpoint. Dropped at the
+boundary itself, it would race with the news of its removal, and often never hear it.
 """

@@ -56,13 +56,6 @@ class Validators:
                 return span.key
         return None
 
-    def id_of(self, key: bytes) -> int | None:
-        """The validator that `key` signs, signed or will sign for."""
-        for validator, spans in self.spans.items():
-            if any(span.key == key for span in spans):
-                return validator
-        return None
-
 
 def read_validators(machine: Machine, network: Network) -> Validators:
     """The validators in a machine's state. The caller keeps blocks from being applied meanwhile."""

@@ -1,5 +1,6 @@
 """Validators change while the network runs: real nodes, links, disks and keys."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from consensus.certificates import PREPARE
 from consensus.effects import Blame
 from consensus.messages import Prepare
 from consensus.proofs import signing_digest
-from engine.commands import RemoveValidator, ReplaceValidator, Wedge
+from engine.commands import RemoveValidator, Wedge
 from node.keys import load_signer
 from node.network import Rules, load_entry
 from node.start import run_node
@@ -45,6 +46,17 @@ def _make_home(cluster: LocalCluster, root: Path, capsys: pytest.CaptureFixture[
     return SimpleNamespace(root=Path(home), entry=entry, key=found.consensus_key, endpoint=endpoint)
 
 
+async def _kontor(
+    cluster: LocalCluster, capsys: pytest.CaptureFixture[str], *arguments: str, by_admin: bool = False
+) -> str:
+    """What `kontor validator …` prints."""
+    line = ["validator", *arguments, "--network", str(cluster.homes.network_file), "--json"]
+    line += ["--admin", str(cluster.homes.admin_seed)] if by_admin else []
+    capsys.readouterr()
+    assert await trio.to_thread.run_sync(cli.main, line) == 0
+    return capsys.readouterr().out
+
+
 async def test_a_validator_is_replaced_and_its_successor_carries_the_quorum(tmp_path, capsys):
     async with local_cluster(tmp_path, rules=RULES) as cluster:
         await cluster.submit(cluster.listing())
@@ -61,7 +73,12 @@ async def test_a_validator_is_replaced_and_its_successor_carries_the_quorum(tmp_
                 ready.append(await nursery.start(run))
 
             nursery.start_soon(start)
-            await cluster.submit(cluster.commands(ReplaceValidator(3, joiner.key, *joiner.endpoint)))
+            entry = ["--entry", str(joiner.entry)]
+            told = json.loads(await _kontor(cluster, capsys, "replace", "3", *entry, by_admin=True))
+            assert (told["epoch"], told["validator"]) == (1, 4)
+            shown = json.loads(await _kontor(cluster, capsys, "list"))
+            assert [row["status"] for row in shown["validators"]] == [2, 2, 2, 4, 2]
+            assert shown["membership"]["epoch"] == 1
             await _until(lambda: bool(ready))
             nodes = [*cluster.nodes.values(), ready[0]]
             assert ready[0].replica_id == 4
@@ -111,7 +128,7 @@ async def test_a_wedged_network_stands_still_until_its_operators_name_the_height
         assert all(not node.status().wedged for node in cluster.nodes.values())
 
 
-async def test_what_one_node_saw_of_a_liar_stands_on_every_ledger(tmp_path):
+async def test_what_one_node_saw_of_a_liar_stands_on_every_ledger(tmp_path, capsys):
     async with local_cluster(tmp_path) as cluster:
         await cluster.submit(cluster.listing())
         key = load_signer(cluster.homes.nodes[2].consensus_seed)
@@ -123,3 +140,25 @@ async def test_what_one_node_saw_of_a_liar_stands_on_every_ledger(tmp_path):
         for node in cluster.nodes.values():
             while not await node.query(lambda m: m.state.count["evidence"]):
                 await trio.sleep(0.005)
+        network = ["--network", str(cluster.homes.network_file), "--json"]
+        capsys.readouterr()
+        out = tmp_path / "proofs"
+        for line in (["evidence", "list"], ["evidence", "export", "--out", str(out)]):
+            assert await trio.to_thread.run_sync(cli.main, line + network) == 0
+        (row,), (path,) = map(json.loads, _documents(capsys.readouterr().out))
+        assert (row["validator"], row["kind"], row["seq"]) == (2, "prepare", 3)
+        assert cli.main(["evidence", "verify", path, *network]) == 0
+        # Whoever verifies needs no node, and believes no file that was changed.
+        text = Path(path).read_text("ascii").strip()
+        Path(path).write_text(text[:-2] + ("00" if text[-2:] != "00" else "01"), "ascii")
+        assert cli.main(["evidence", "verify", path, *network]) == 1
+
+
+def _documents(text: str) -> list[str]:
+    """JSON documents printed one after the other."""
+    decoder, found, at = json.JSONDecoder(), [], 0
+    while at < len(text.rstrip()):
+        _, end = decoder.raw_decode(text, at)
+        found.append(text[at:end])
+        at = end + 1
+    return found
