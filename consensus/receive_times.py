@@ -27,9 +27,9 @@ TELL = "ack"  # the timer's name
 
 TELL_US = 2_000  # arrivals of so long share a signature; a batch proposed meanwhile needs none
 WAIT_US = 5_000  # the primary waits so long for acks when it could propose, and then goes without
-ALONE_US = 100_000  # while others have their acks, a batch without gets a block of its own so often
+ALONE_US = 50_000  # while others have their acks, a batch without gets a block of its own so often
 GRACE_US = 1_000_000  # in an epoch that began so lately, an ack may still be signed for the one before
-TIMES_MAX = 16_384  # receive times kept of one replica, delivered or not; its oldest go first
+TIMES_MAX = 8_192  # receive times kept of one replica, delivered or not; its oldest go first
 PROOF_ITEMS_MAX = 16_384  # receive times in one proposal
 
 
