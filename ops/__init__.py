@@ -3,6 +3,8 @@
     cli.py      the parser, how errors become one line and an exit status, commands from elsewhere
     nodes.py    init, start, keys
     signing.py  signer, recover: a validator's key apart from its node, and when it is lost
+    validators.py   validator: who votes, and changing it while the network runs
+    evidence.py     evidence: convictions and their proofs
     status.py   status: what running nodes say about themselves
     debug.py    heal, debug replay: a node whose state went wrong
     checks.py   test: format, lint, types and tests

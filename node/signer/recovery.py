@@ -32,9 +32,14 @@ def make_new_identity(
         _check_lost(home)
         aside = _put_aside(home)
         validator = create_node_keys(home, new_id, peer, client)
-        changed = replace(
-            config, node=replace(config.node, id=new_id), signer=replace(config.signer, socket="")
+        node = replace(
+            config.node,
+            id=new_id,
+            joins=True,  # the ledger gives the id that counts
+            peer_listen=config.node.peer_listen or str(peer),
+            client_listen=config.node.client_listen or str(client),
         )
+        changed = replace(config, node=node, signer=replace(config.signer, socket=""))
         write_config(home.config, changed)
     return old, validator, aside
 
