@@ -183,7 +183,11 @@ class SwapState:
 @dataclass(frozen=True)
 class ForgetBatches:
     """In the same transaction: these payloads are not waited for any more. Blocks that were skipped may
-    hold them; should a later block list one, it is fetched."""
+    hold them; should a later block list one, it is fetched.
+
+    The node lets go of those that are not stored before it feeds another event, and keeps every
+    `BatchReady` back whose payload is gone: the replica would take it for held.
+    """
 
     digests: tuple[bytes, ...]
 

@@ -11,7 +11,7 @@ pacemaker.py     deadlines and complaints
 view_change.py   leaving a view, starting the next
 membership.py    the change from one epoch's validators to the next
 catch_up.py      status, retransmission, fetching
-state_transfer.py   fetching a whole state where blocks will not do, and serving one
+state_transfer.py   fetching a whole state (transfer_target.py) where blocks will not do, serving one
 certificates.py  checks of everything signed
 log.py           slots, tallies, the stash
 """

@@ -10,7 +10,7 @@ Meanwhile the replica signs nothing and delivers nothing. It keeps commit certif
 the target, so that it can go on by blocks once the state is there.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 from consensus.batches import Batches
@@ -39,6 +39,7 @@ from consensus.ordering import Ordering
 from consensus.primitives.errors import ensure
 from consensus.proofs import CheckpointCert
 from consensus.state import ReplicaState
+from consensus.transfer_target import Server, Target
 
 TRANSFER = "transfer"
 
@@ -55,35 +56,6 @@ class Progress:
     seq: int
     chunks: int
     staged: int
-
-
-@dataclass(slots=True)
-class Server:
-    """A peer that serves the target: what it was asked for, and when it last did what it was asked."""
-
-    asked: dict[int, None] = field(default_factory=dict)
-    owed: dict[int, None] = field(default_factory=dict)  # asked, passed on to others since, still welcome
-    since_us: int = 0
-    rests_until_us: int = 0
-
-
-@dataclass(slots=True)
-class Target:
-    """One checkpoint whose state is being fetched."""
-
-    cert: CheckpointCert
-    servers: dict[int, Server]
-    manifest_from: int | None = None
-    manifest_us: int = 0
-    manifest_checking: bool = False
-    chunks: int = 0  # 0: the manifest is not here yet
-    missing: dict[int, None] = field(default_factory=dict)
-    checking: dict[int, int] = field(default_factory=dict)  # chunk -> who sent it
-    installing: bool = False
-
-    @property
-    def seq(self) -> int:
-        return self.cert.seq
 
 
 class StateTransfer:
@@ -116,9 +88,7 @@ class StateTransfer:
             return None
         if target is None:
             return Progress(0, 0, 0)
-        waiting = len(target.missing) + len(target.checking)
-        waiting += sum(len(server.asked) for server in target.servers.values())
-        return Progress(target.seq, target.chunks, target.chunks - waiting)
+        return Progress(target.seq, target.chunks, target.staged)
 
     def expects(self, sender: int, m: Manifest | Chunk) -> bool:
         """Whether this replica asked `sender` for that: anything else need not even be looked at."""
@@ -256,14 +226,9 @@ class StateTransfer:
     def _rest(self, target: Target, peer: int) -> None:
         """Silence is no crime: what it was asked for is asked of others, and it is asked again later."""
         server, config = target.servers[peer], self._state.config
-        self._take_back(target, server)
+        target.take_back(server)
         server.rests_until_us = self._state.now_us + TICKS * config.transfer_timeout_us
         self._state.count("transfer_silences")
-
-    def _take_back(self, target: Target, server: Server) -> None:
-        target.missing.update(server.asked)
-        server.owed.update(server.asked)
-        server.asked.clear()
 
     # Requests
 
@@ -281,7 +246,7 @@ class StateTransfer:
             self._give_up_target()
         elif target.chunks == 0:
             self._ask_manifest(target)
-        elif self.progress == Progress(target.seq, target.chunks, target.chunks):
+        elif target.staged == target.chunks:
             target.installing = True
             self._state.emit(InstallState(target.cert))
         else:
@@ -308,16 +273,10 @@ class StateTransfer:
         self._state.target = 0
         self.consider()
 
-    def _awake(self, target: Target) -> list[int]:
-        """Servers that may be asked; those that rest only if nobody else is there."""
-        now_us = self._state.now_us
-        awake = [peer for peer, server in target.servers.items() if server.rests_until_us <= now_us]
-        return awake or list(target.servers)
-
     def _ask_manifest(self, target: Target) -> None:
         if target.manifest_from is not None:
             return
-        peers = self._awake(target)
+        peers = target.awake(self._state.now_us)
         peer = next((peer for peer in peers if peer > self._next_server), peers[0])
         self._next_server = target.manifest_from = peer
         target.manifest_us = self._state.now_us
@@ -325,33 +284,22 @@ class StateTransfer:
 
     def _ask_chunks(self, target: Target) -> None:
         """Keep a few chunks on the way from each peer; at the end, do not wait for the slowest."""
-        for peer in self._awake(target):
+        for peer in target.awake(self._state.now_us):
             server = target.servers[peer]
             while target.missing and self._has_room(server):
                 self._ask(target, peer, list(islice(target.missing, CHUNKS_PER_REQUEST)))
             if not target.missing and not server.asked:
-                self._ask(target, peer, self._find_late(target, server))
+                late_us = self._state.now_us - self._state.config.transfer_timeout_us // TICKS
+                self._ask(target, peer, target.find_late(server, late_us)[:CHUNKS_PER_REQUEST])
 
     def _has_room(self, server: Server) -> bool:
         chunks = len(server.asked)
         return chunks == 0 or chunks + CHUNKS_PER_REQUEST <= self._state.config.transfer_chunks
 
-    def _find_late(self, target: Target, idle: Server) -> list[int]:
-        """Chunks that others have owed us for a while, and that `idle` was never asked for."""
-        late_us = self._state.now_us - self._state.config.transfer_timeout_us // TICKS
-        late = [
-            index
-            for server in target.servers.values()
-            if server.since_us <= late_us
-            for index in server.asked
-            if index not in idle.owed
-        ]
-        return late[:CHUNKS_PER_REQUEST]
-
     def _ask(self, target: Target, peer: int, indexes: list[int]) -> None:
         state, server = self._state, target.servers[peer]
         for index in indexes:
-            self._claim(target, index)
+            target.claim(index)
         if not indexes:
             return
         if not server.asked:
@@ -386,30 +334,16 @@ class StateTransfer:
         server.since_us = self._state.now_us
         server.rests_until_us = 0
         server.owed.pop(m.index, None)
-        if self._claim(target, m.index):
+        if target.claim(m.index):
             target.checking[m.index] = sender
             self._state.emit(StageChunk(sender, target.seq, m.index, m.data))
-
-    def _claim(self, target: Target, index: int) -> bool:
-        """Whether chunk `index` was still to come, from whomever."""
-        if index in target.missing:
-            del target.missing[index]
-            return True
-        for server in target.servers.values():
-            if index in server.asked:
-                del server.asked[index]
-                server.owed[index] = None
-                return True
-        return False
 
     def _drop_server(self, target: Target, peer: int) -> None:
         """It does not serve the target, or not any more."""
         known = self._peers.get(peer)
         if known is not None and known.state == target.seq:
             known.state = 0  # until it says what it does serve
-        server = target.servers.pop(peer, None)
-        if server is not None:
-            self._take_back(target, server)
+        target.drop(peer)
 
     # What the node found
 

@@ -54,6 +54,10 @@ class PayloadPool:
         """Whether a payload is held, or ran lately and is not asked for again."""
         return name in self._held or (name in self._done and name not in self._wanted)
 
+    def is_gone(self, name: bytes) -> bool:
+        """Whether a payload was let go of, and did not come again."""
+        return name in self._done and name not in self._held
+
     def want(self, names: tuple[bytes, ...]) -> None:
         """Take these whenever they come, whatever the quota says."""
         for name in names:

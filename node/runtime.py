@@ -344,8 +344,15 @@ class Node:
         started = time.perf_counter()
         now_us = self._now_us()
         effects: list[Effect] = []
+        pool = self._parts.pool
         for event in events:
-            effects += self._replica.step(event, now_us)
+            if isinstance(event, BatchReady) and pool.is_gone(event.digest):
+                continue
+            caused = self._replica.step(event, now_us)
+            for effect in caused:
+                if isinstance(effect, ForgetBatches):
+                    pool.done(effect.digests)  # at once: see there
+            effects += caused
             if isinstance(event, Received) and isinstance(event.message, Attest):
                 self._parts.proofs.on_attest(event.sender, event.message)
         metrics = self._parts.metrics
@@ -441,8 +448,6 @@ class Node:
                 self._parts.server.request(effect)
             case CheckManifest() | StageChunk() | InstallState():
                 self._parts.fetcher.add(effect)
-            case ForgetBatches(digests):
-                self._parts.pool.done(digests)
             case Stable(seq):
                 self._parts.executor.on_stable(seq, self._replica.certificate)
                 # A view being entered may start from an older checkpoint than the newest.

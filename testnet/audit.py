@@ -20,7 +20,11 @@ from node.storage import HomeLock
 
 @dataclass(frozen=True)
 class Audit:
-    """Findings about one node."""
+    """Findings about one node.
+
+    One that fetched a state tells nothing of the blocks up to `base`: the effects and totals are those of
+    the blocks above.
+    """
 
     node: int
     height: int
@@ -32,6 +36,12 @@ class Audit:
     orders: int = 0
     fills: int = 0
     rejected: int = 0
+    base: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it tells of every block."""
+        return self.base == 0
 
 
 def audit_home(home: Home) -> Audit:
@@ -47,7 +57,8 @@ def audit_home(home: Home) -> Audit:
                 problem = "the incremental state root differs from the full one"
         except InvariantViolation as error:
             problem = str(error)
-        executed, totals = _count_effects(stores, machine.height)
+        base = stores.history.base()
+        executed, totals = _count_effects(stores, base + 1, machine.height)
         return Audit(
             node=config.node.id,
             height=machine.height,
@@ -56,15 +67,16 @@ def audit_home(home: Home) -> Audit:
             conserved=not problem,
             problem=problem,
             executed=executed,
+            base=base,
             **totals,
         )
 
 
-def _count_effects(stores: Stores, height: int) -> tuple[Mapping[bytes, int], dict[str, int]]:
-    """How often each envelope took effect in blocks 1..height, and totals of all blocks."""
+def _count_effects(stores: Stores, first: int, height: int) -> tuple[Mapping[bytes, int], dict[str, int]]:
+    """How often each envelope took effect in blocks first..height, and totals of these blocks."""
     executed: Counter[bytes] = Counter()
     totals = {"orders": 0, "fills": 0, "rejected": 0}
-    for number in range(1, height + 1):
+    for number in range(first, height + 1):
         result = load_result(stores.history, number)
         if result is None:
             raise StorageError(

@@ -61,7 +61,7 @@ class RunReport:
 
     def to_json(self) -> dict[str, Any]:
         """The documented fields."""
-        first = self.audits[0]
+        first = next((audit for audit in self.audits if audit.is_whole), self.audits[0])
         latencies = percentiles_ms(self.tally.latencies_s)
         return {
             "nodes": self.nodes,
@@ -163,8 +163,9 @@ def judge(
         result.faults.append(f"{len(doubled)} envelopes took effect twice, {doubled[0].hex()[:16]} first")
     if tally.refused:
         result.faults.append(f"envelopes were refused: {tally.refused}")
-    if plan.fills_expected is not None and any(audit.fills != plan.fills_expected for audit in audits):
-        result.faults.append(f"{audits[0].fills} fills where the flow expects {plan.fills_expected}")
+    wrong = [audit.fills for audit in audits if audit.is_whole and audit.fills != plan.fills_expected]
+    if plan.fills_expected is not None and wrong:
+        result.faults.append(f"{wrong[0]} fills where the flow expects {plan.fills_expected}")
     if not tally.acknowledged:
         result.faults.append("no envelope was acknowledged")
     return result
@@ -176,8 +177,9 @@ def agree(audits: Sequence[Audit]) -> bool:
 
 
 def find_lost(tally: Tally, audits: Sequence[Audit]) -> list[bytes]:
-    """Acknowledged envelopes that some ledger did not execute."""
-    return [name for name in tally.acknowledged if any(not audit.executed.get(name) for audit in audits)]
+    """Acknowledged envelopes that some ledger did not execute, as far as it tells."""
+    whole = [audit for audit in audits if audit.is_whole]
+    return [name for name in tally.acknowledged if any(not audit.executed.get(name) for audit in whole)]
 
 
 def find_doubled(audits: Sequence[Audit]) -> list[bytes]:

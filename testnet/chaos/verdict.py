@@ -123,7 +123,8 @@ def _check_disks(evidence: Evidence) -> list[str]:
         faults.append("nodes disagree about height, state root or journal root")
     faults += [f"node {audit.node}: {audit.problem}" for audit in audits if not audit.conserved]
     promised = [item.envelope_digest for item in evidence.record.answered()]
-    missing = [name for name in promised if any(not audit.executed.get(name) for audit in audits)]
+    whole = [audit for audit in audits if audit.is_whole]
+    missing = [name for name in promised if any(not audit.executed.get(name) for audit in whole)]
     for name in [*missing[:1], *find_lost(evidence.tally, audits)[:1]]:
         faults.append(f"envelope {name.hex()[:16]} was acknowledged, and a ledger lacks it")
     if doubled := find_doubled(audits):

@@ -19,6 +19,8 @@ from node.network import Rules
 from node.state_sync import swap
 from node.state_sync.staging import Staging
 from node.wire import Refused
+from testnet.audit import audit_home
+from testnet.run import agree
 from tests.helpers.local_cluster import Crashed, LocalCluster, local_cluster, quick
 
 pytestmark = pytest.mark.trio
@@ -93,6 +95,11 @@ async def test_an_empty_node_joins_a_network_that_trades(tmp_path: Path) -> None
         await trade(cluster, 6, 5000)
         await cluster.start(2)
         await check_equal(cluster)
+        for node_id in range(4):
+            await cluster.stop(node_id)
+        audits = [audit_home(home) for home in cluster.homes.nodes]
+        assert agree(audits) and [audit.is_whole for audit in audits] == [True, True, True, False]
+        assert 0 < audits[3].orders < audits[0].orders and all(audit.conserved for audit in audits)
 
 
 async def test_a_node_that_fetched_its_state_restarts_from_it(tmp_path: Path) -> None:

@@ -65,3 +65,16 @@ def test_tiny_payloads_of_one_origin_are_bounded_in_number_below_what_a_replica_
     assert ReplicaConfig().batches_max >= COUNT_MAX + WANTED_MAX
     pool.done(((0).to_bytes(32, "big"),))
     assert pool.add(*_payload(1), 0)
+
+
+def test_what_was_let_go_is_gone_until_it_comes_again() -> None:
+    pool = PayloadPool(100)
+    name, payload = _payload(1)
+    assert not pool.is_gone(name), "it may be stored"
+    pool.add(name, payload, 0)
+    assert not pool.is_gone(name)
+    pool.done((name,))
+    assert pool.is_gone(name)
+    pool.want((name,))
+    pool.add(name, payload, 0)
+    assert not pool.is_gone(name)
