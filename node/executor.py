@@ -206,13 +206,14 @@ class Executor:
         self._metrics.execute_seconds.observe(time.perf_counter() - started)
         await self._durable.wait_for(block.seq)
         self._pool.done(block.batches)
-        self._on_executed(work.executed)
-        await self._history_in.send(work.executed)
         state = work.executed.state
         if work.pages is not None and state is not None:
+            # Before the result is told: it may be what makes the checkpoint stable.
             result = work.executed.result
             meta = SnapshotMeta(block.seq, block.digest, result.journal_root, state)
             self._snapshot = _Snapshot(meta, work.pages, self._life)
+        self._on_executed(work.executed)
+        await self._history_in.send(work.executed)
 
     async def _run(self, block: Block, payloads: Sequence[bytes | None]) -> _Work:
         """Apply a block in the worker thread, a small one in place: it is over before a thread starts."""

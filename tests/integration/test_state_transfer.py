@@ -58,10 +58,15 @@ async def trading(cluster: LocalCluster, start: int) -> AsyncIterator[None]:
         stop.set()
 
 
-def forget_blocks(cluster: LocalCluster) -> None:
-    """The running nodes hold only their newest blocks, as if the others had been pruned."""
+async def forget_blocks(cluster: LocalCluster) -> None:
+    """The running nodes serve the state at their newest snapshot and the blocks above, as if those below
+    had been pruned; and what waits on the way to absent nodes is lost."""
+    await cluster.wait_until(lambda node: node._replica._state.snapshot is not None)
     for node in cluster.nodes.values():
-        node._replica._state.oldest = node.status().executed - 2
+        state = node._replica._state
+        state.oldest = state.snapshot.seq + 1 if state.snapshot else 1
+        for outbox in node._parts.transport._outboxes.values():
+            outbox.trim(0)
 
 
 async def check_equal(cluster: LocalCluster) -> None:
@@ -79,7 +84,7 @@ async def test_an_empty_node_joins_a_network_that_trades(tmp_path: Path) -> None
         await trade(cluster, 24, 1)
         home = cluster.homes.nodes[3]
         shutil.rmtree(home.data)
-        forget_blocks(cluster)
+        await forget_blocks(cluster)
         async with trading(cluster, 100):
             await cluster.start(3)
             node = cluster.nodes[3]
@@ -107,7 +112,7 @@ async def test_a_node_that_fetched_its_state_restarts_from_it(tmp_path: Path) ->
         await cluster.submit(cluster.listing())
         await cluster.stop(3)
         await trade(cluster, 24, 1)
-        forget_blocks(cluster)
+        await forget_blocks(cluster)
         await cluster.start(3)
         await cluster.wait_until(lambda node: node._replica.counters.get("states_installed", 0) > 0, 3)
         await trade(cluster, 3, 50)
@@ -155,7 +160,7 @@ async def test_a_node_that_dies_while_it_installs_a_state_ends_with_it(tmp_path,
         await trade(cluster, 4, 1)
         await cluster.stop(3)
         await trade(cluster, 12, 10)
-        forget_blocks(cluster)
+        await forget_blocks(cluster)
         monkeypatch.setattr(owner, name, dying)
         await cluster.start(3)
         await cluster.wait_crashed(3)
