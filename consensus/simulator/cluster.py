@@ -268,14 +268,18 @@ class Cluster:
         self._submit(payload, None)
 
     def change_at_random(self) -> None:
-        """Rotate a validator's key, or have the next spare take its place; liars and dead ones, too."""
+        """Rotate a validator's key, or have the next spare join, in its place or besides; liars, too."""
         newest = self.checker.newest
         chosen = self.rng.choice(newest.ids)
         newcomer = max(self.options.n, max(newest.ids) + 1)
         if newcomer < self._ids_max and self.rng.random() < 0.6:
             self.restart(self._addresses[newcomer][0])
-            self.change((chosen, REMOVED), (newcomer, self.key(newcomer)))
+            leaves = self.rng.random() < 0.7
+            self.count("change.replace" if leaves else "change.add")
+            removed = [(chosen, REMOVED)] if leaves else []
+            self.change(*removed, (newcomer, self.key(newcomer)))
         else:
+            self.count("change.rotate")
             rotated = newest.keys[chosen] == self.key(chosen)
             self.change((chosen, self.key(chosen, rotated)))
 

@@ -140,6 +140,9 @@ class Nemesis:
             inside = [one for one in everyone if self._rng.random() < 0.5]
         else:
             inside = self._rng.sample(everyone, self._rng.randint(1, len(everyone) - 1))
+        if any(node.up and node.replica.boundary for node in self._nodes):
+            name = "fault.partition_amid_change"
+            self.counters[name] = self.counters.get(name, 0) + 1
         outside = [one for one in everyone if one not in inside]
         symmetric = self._rng.random() < 0.6
         self._ward.say(f"partition {inside} {'|' if symmetric else '→'} {outside}")

@@ -64,6 +64,8 @@ class Mutant:
             drawn,
             strategies=self.strategies,
             leave_dead=0,
+            changes=0,
+            spares=0,
             twin_views=drawn.twin_views if "twins" in self.strategies else 0,
             disk=replace(drawn.disk, bad_disks=0),
             faults=replace(drawn.faults, wipe_gap_us=0),
@@ -533,6 +535,12 @@ MUTANTS = (
         "a replica without a state of its own votes as if it had one",
         (Patch(ReplicaState, "may_vote", lambda original: property(lambda self: self.is_member)),),
         prepare=_emptied,
+    ),
+    Mutant(
+        "retired_votes",
+        "who is no validator votes",
+        (Patch(ReplicaState, "may_vote", lambda original: property(lambda self: not self.is_silent)),),
+        prepare=_changing,
     ),
     Mutant(
         "stash_unbounded",

@@ -36,6 +36,8 @@ STRATEGIES = (
     "drip",
 )
 
+OFTEN = ("twins", "missync")  # drawn twice as often: what they aim at is rare
+
 
 @dataclass(frozen=True)
 class NetworkOptions:
@@ -147,6 +149,7 @@ class SimOptions:
             strategies=(),
             twin_views=0,
             leave_dead=0,
+            changes=0,
         )
 
 
@@ -154,7 +157,7 @@ def draw_options(rng: Random, n: int) -> SimOptions:
     """Draw a run's options; uses `rng` only."""
     budget = (n - 1) // 3
     byzantine = rng.randint(0, budget) if rng.random() < 0.6 else 0
-    strategies = tuple(rng.choice(STRATEGIES) for _ in range(byzantine))
+    strategies = tuple(rng.choice(STRATEGIES + OFTEN) for _ in range(byzantine))
     bad_disks = rng.randint(0, budget - byzantine) if rng.random() < 0.4 else 0
     spare = budget - byzantine - bad_disks
     interval = rng.choice((2, 4, 8))
@@ -176,12 +179,15 @@ def draw_options(rng: Random, n: int) -> SimOptions:
         stash_max=rng.choice((16, 128, 1024)),
         batches_max=rng.choice((16, 65536, 65536)),
         catch_up_blocks=rng.choice((8, 64)),
-        transfer_gap=rng.choice((4, 16, 2048)),
+        transfer_gap=rng.choice((4, 4, 16, 2048)),
         request_timeout_us=rng.choice((150, 400, 1_000)) * MS_US,
         view_timeout_us=rng.choice((150, 400, 1_000)) * MS_US,
     )
     if "twins" in strategies and rng.random() < 0.6:
         return _scheduled(rng, options)
+    if "twins" not in strategies and n > 1 and rng.random() < 0.3:
+        changes = rng.randint(1, 3)
+        return replace(options, changes=changes, spares=changes, leave_dead=0)
     return options
 
 

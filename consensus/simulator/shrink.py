@@ -59,7 +59,7 @@ def simpler(options: SimOptions) -> Iterator[SimOptions]:
     for place in range(len(options.strategies)):
         kept = options.strategies[:place] + options.strategies[place + 1 :]
         yield replace(options, strategies=kept, twin_views=options.twin_views if "twins" in kept else 0)
-    for name in ("leave_dead", "twin_views"):
+    for name in ("leave_dead", "twin_views", "changes"):
         yield from _reset(options, name)
     for part, names in _switches(options):
         for name in names:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -70,3 +71,9 @@ def test_a_run_depends_on_its_seed_alone() -> None:
 def test_every_kind_of_liar_is_drawn() -> None:
     drawn = [name for seed in range(300) for name in draw_options(Random(seed), 4).strategies]
     assert set(drawn) == set(STRATEGIES) == set(LIARS)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_validators_change_while_faults_strike(seed: int) -> None:
+    options = replace(draw_options(Random(seed), 4), changes=3, spares=3, leave_dead=0, twin_views=0)
+    assert run(seed, 4, options).failure == ""
