@@ -327,7 +327,9 @@ class CatchUp:
             return
         due: dict[int, list[bytes]] = {}
         for digest, wanted in self._batches.wanted.items():
-            if wanted.asked_us is None or state.now_us - wanted.asked_us >= FETCH_RETRY * config.fetch_us:
+            asked_us = wanted.asked_us
+            # A clock that jumped back is no reason to wait.
+            if asked_us is None or not asked_us <= state.now_us < asked_us + FETCH_RETRY * config.fetch_us:
                 first = bisect_left(members, wanted.source)
                 target = members[(first + wanted.attempts) % len(members)]
                 wanted.attempts += 1

@@ -50,9 +50,9 @@ class Ordering:
         self.last_seq = 0
         self._state = state
         self._batches = batches
+        self._time_ms = 0
         self.times = ReceiveTimes(state, batches)
         self.pace = Pace(state, batches)
-        self._last_time_ms = 0
         self._executing: dict[int, bytes] = {}
 
     # Proposing
@@ -65,8 +65,8 @@ class Ordering:
             chosen, acks = self.times.choose() if self._batches.pending else ((), ())
             if self._batches.pending and not chosen:
                 return
-            self._last_time_ms = max(state.now_us // 1000, self._last_time_ms)
-            block = Block(self.next_seq, self._last_time_ms, chosen)
+            self._time_ms = self._choose_time_ms()
+            block = Block(self.next_seq, self._time_ms, chosen)
             try:
                 signature = state.ask_signer(PRE_PREPARE, state.view, block.seq, block.digest)
             except SignatureRefused:
@@ -80,6 +80,13 @@ class Ordering:
             slot.acks, slot.ordered = acks, True
             self._offer(slot, PrePrepare(state.view, block, signature), fresh=True)
             self.deliver()
+
+    def _choose_time_ms(self) -> int:
+        """Now, and not before the last block; but whoever's clock was far ahead once must come back to a
+        time that voters accept, or it could lead no more until the world has caught up."""
+        now_ms = self._state.now_us // 1000
+        is_near = self._time_ms - now_ms <= self._state.config.clock_tolerance_ms * 3 // 4
+        return max(now_ms, self._time_ms) if is_near else now_ms
 
     def _may_propose(self) -> bool:
         state, config = self._state, self._state.config

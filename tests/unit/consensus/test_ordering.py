@@ -292,3 +292,27 @@ def test_a_primary_waits_for_replicas_that_lag() -> None:
     group.wait(1_000_000)
     assert sum(len(block.batches) for block in group.seats[0].executed) == 3
     assert group.views() == [0] * 4
+
+
+def test_a_primary_whose_clock_was_ahead_proposes_the_present_again() -> None:
+    """Else no voter would take its blocks until the world has caught up."""
+    group = Group()
+    group.now_us += 3600 * 1_000_000
+    group.submit(1)
+    group.run()
+    group.now_us -= 3600 * 1_000_000
+    group.submit(2)
+    group.run()
+    times = [block.time_ms for block in group.seats[1].executed]
+    assert len(times) == 2 and times[1] - TIME_MS < 1000 < times[0] - TIME_MS
+
+
+def test_a_payload_is_fetched_again_although_the_clock_jumped_back() -> None:
+    group = backup()
+    group.now_us += 3600 * 1_000_000
+    group.deliver(1, group.voters.proposal(0, make_block(1, 1)), sender=0)
+    group.feed(1, TimerFired("fetch"))
+    group.now_us -= 3600 * 1_000_000
+    asked = len(group.seats[1].said(FetchBatches))
+    group.feed(1, TimerFired("fetch"))
+    assert len(group.seats[1].said(FetchBatches)) == asked + 1
