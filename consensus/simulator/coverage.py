@@ -44,8 +44,6 @@ PATHS = (
     Path("node.crash.before_commit", "a crash fell before a commit"),
     Path("checker.states_swapped", "a replica went on from a state it had fetched"),
     Path("checker.ingesting_amid_view_change", "a state was fetched amid a view change"),
-    Path("replica.transfer_bans", "a wrong manifest or chunk was noticed"),
-    Path("replica.chunks_kept", "a chunk was kept when the target moved"),
     Path("node.prunes", "a node dropped the blocks below its snapshot"),
     Path("change.replace", "a validator was to be replaced"),
     Path("change.add", "a validator was to be added"),
