@@ -8,7 +8,7 @@ Read `services` first (what a running node offers), then `runtime` (the loop).
     setup       make homes, or a whole local network
     storage     LMDB helpers, the lock on a home
     ledger      votes, blocks, payloads: durable before anything is sent
-    snapshots   the newest checkpoint of the state
+    snapshots   the newest checkpoint of the state; `balances` proves what stands in it
     history     journals and receipts by height: an index that can be rebuilt
     transport   links between validators
     validators  who votes, by what keys, reached where: as the ledger says

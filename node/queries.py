@@ -42,6 +42,9 @@ def find_query(request: Request) -> Query:
         case "epochs":
             (first,) = take_params(request, int)
             return lambda services: _epochs(services, first)
+        case "balance_proof":
+            account, asset = take_params(request, int, int)
+            return lambda services: _balance_proof(services, account, asset)
         case "validators":
             take_params(request)
             return lambda services: _rows(services, views.view_validators)
@@ -66,6 +69,7 @@ METHODS = (
     "orders",
     "key",
     "epochs",
+    "balance_proof",
     "validators",
     "membership",
     "convictions",
@@ -81,6 +85,10 @@ async def _epochs(services: Services, first: int) -> list[Any]:
     start = max(first, 1) - 1
     proofs = services.epoch_proofs()[start : start + EPOCHS_FETCH_MAX]
     return [RECEIPTS.to_fields(proof) for proof in proofs]
+
+
+async def _balance_proof(services: Services, account: int, asset: int) -> list[Any]:
+    return RECEIPTS.to_fields(await services.prove_balance(account, asset))
 
 
 async def _rows(services: Services, read: Callable[[Any], list[Any]]) -> list[Any]:

@@ -67,6 +67,7 @@ from consensus.signing import SignatureRefused
 from engine.machine import Machine
 from node import faults
 from node.answers import Answers
+from node.balances import BalanceProver
 from node.config import Home
 from node.dumps import dump_path, write_dump
 from node.durable import durable_part
@@ -80,7 +81,7 @@ from node.payloads import PayloadIntake
 from node.pool import PayloadPool
 from node.recent import RecentBlocks
 from node.reports import Reports
-from node.services import NodeStatus, ProvenBlock, TransferStatus, VerdictCache
+from node.services import BalanceAnswer, NodeStatus, ProvenBlock, TransferStatus, VerdictCache
 from node.signer.opening import NodeSigner
 from node.signer.remote import RemoteSigner
 from node.snapshots import Snapshots
@@ -122,6 +123,7 @@ class Parts:
     snapshots: Snapshots
     history: History
     server: StateServer
+    balances: BalanceProver
     fetcher: StateFetcher
     proofs: ProofCollector
     membership: Membership
@@ -206,6 +208,15 @@ class Node:
         """An executed and proven block, or None."""
         with self._logging_failures():
             return await self._parts.recent.load_block(height)
+
+    async def prove_balance(self, account: int, asset: int) -> BalanceAnswer:
+        """What the newest durable snapshot says of a balance. Rows never move: the present state knows
+        which one it is."""
+        row = await self.query(lambda machine: machine.state.balance_row(account, asset))
+        parts = self._parts
+        with self._logging_failures():
+            # Where states are read for peers, too: none is replaced meanwhile.
+            return await trio.to_thread.run_sync(parts.balances.prove, row, limiter=parts.server.thread)
 
     def _refuse_while_syncing(self) -> None:
         """A state of long ago is worse than no answer."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from consensus.messages import Attest
-from consensus.proofs import EpochProof
+from consensus.primitives.trees import PageProof
+from consensus.proofs import CheckpointCert, EpochProof
 from engine.journal import BlockResult
 from engine.machine import Machine
 from node.network import Network
@@ -31,6 +32,18 @@ class ProvenBlock:
     previous_root: bytes
     result: BlockResult
     attestations: tuple[Attest, ...]
+
+
+@dataclass(frozen=True)
+class BalanceAnswer:
+    """What the newest durable snapshot says of one account's balance of one asset.
+
+    `page` holds its row, with the way to the state's root, which `cert` proves. None: there is no such row,
+    which is this node's word.
+    """
+
+    cert: CheckpointCert
+    page: PageProof | None
 
 
 @dataclass(frozen=True)
@@ -130,6 +143,9 @@ class Services(Protocol):
 
     async def load_block(self, height: int) -> ProvenBlock | None:
         """An executed and proven block from the history, or None."""
+
+    async def prove_balance(self, account: int, asset: int) -> BalanceAnswer:
+        """The balance in the newest durable snapshot. Raises `InputError` NOT_PROVEN before the first."""
 
     def epoch_proofs(self) -> Sequence[EpochProof]:
         """Every change of validators since genesis, ascending; the first leads to epoch 1."""

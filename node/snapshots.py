@@ -17,6 +17,8 @@ import lmdb
 
 from consensus.primitives.codec import Codec
 from consensus.primitives.errors import ProtocolError, StorageError
+from consensus.primitives.merkle import hash_leaf
+from consensus.primitives.trees import PAGE_SIZE
 from consensus.proofs import CheckpointCert, StateSummary, Vote
 from engine.tables.manifest import (
     CHUNK_PAGES,
@@ -129,13 +131,13 @@ class Snapshots:
         with storage_errors(self.path, _SETTING):
             self._env.sync(True)
 
-    def pin(self, height: int) -> "PinnedSnapshot | None":
-        """The state at `height` as it is now, whatever is written later; None if it is not the newest, or
-        if nothing proves it."""
+    def pin(self, height: int | None = None) -> "PinnedSnapshot | None":
+        """The newest state as it is now, whatever is written later; None if nothing proves it, or if it is
+        not the one at `height`."""
         with storage_errors(self.path, _SETTING):
             txn = self._env.begin(buffers=True)
             meta = _read_meta(self.path, txn, self._meta)
-        if meta is None or meta.height != height or not meta.votes:
+        if meta is None or not meta.votes or height not in (None, meta.height):
             txn.abort()
             return None
         return PinnedSnapshot(self.path, txn, self._pages, meta)
@@ -182,6 +184,24 @@ class PinnedSnapshot:
                 for page in range(CHUNK_PAGES)
             }
         return encode_chunk({page: bytes(data) for page, data in found.items() if data is not None})
+
+    def page(self, table: int, page: int) -> bytes:
+        """One page; zeros if it was never written."""
+        with storage_errors(self._path, _SETTING):
+            data = self._txn.get(_page_key(table, page), db=self._pages)
+        return bytes(PAGE_SIZE) if data is None else bytes(data)
+
+    def leaves(self, table: int) -> Iterator[tuple[int, bytes]]:
+        """(page, its digest) of every written page of a table, ascending."""
+        start = _page_key(table, 0)
+        with storage_errors(self._path, _SETTING), self._txn.cursor(db=self._pages) as cursor:
+            if not cursor.set_range(start):
+                return
+            for key, data in cursor:
+                if bytes(key[:2]) != start[:2]:
+                    return
+                check_damage(len(key) == _PAGE_KEY_SIZE, self._path, "a page has a malformed name")
+                yield int.from_bytes(key[2:], "big"), hash_leaf(data)
 
     def close(self) -> None:
         """Let go of it."""

@@ -17,6 +17,7 @@ from consensus.replica import Replica, ReplicaConfig
 from engine.tables.manifest import table_shapes
 from node import faults
 from node.answers import Answers
+from node.balances import BalanceProver
 from node.config import Config, Home, load_config
 from node.executor import Executor
 from node.history import History
@@ -284,6 +285,7 @@ def build_node(
             metrics,
             log,
         ),
+        balances=BalanceProver(stores.snapshots, shapes),
         fetcher=StateFetcher(network.genesis, staging, inbox.put, executor.pause, metrics, log),
         proofs=proofs,
         membership=membership,

@@ -18,8 +18,9 @@ any order; `request_id` pairs them. The first request on a connection is `hello`
     validators(), convictions()     lists of ValidatorView, ConvictionView
     membership()                    MembershipView
     epochs(first)                   list of consensus.proofs.EpochProof
+    balance_proof(account, asset)   BalanceAnswer: a certified checkpoint, and the page with the balance
 
-Results are arrays of a dataclass's fields in order: `node.receipts.Receipt` and `node.views`.
+Results are arrays of a dataclass's fields in order: `node.receipts`, `node.services` and `node.views`.
 """
 
 import struct
@@ -76,7 +77,7 @@ class Refused(StrEnum):
     QUEUE_FULL = "QUEUE_FULL"
     # the node
     NOT_FOUND = "NOT_FOUND"
-    NOT_PROVEN = "NOT_PROVEN"  # executed here, but f+1 attestations are not held yet
+    NOT_PROVEN = "NOT_PROVEN"  # executed here, but the signatures that prove it are not held yet
     NOT_HELD = "NOT_HELD"  # executed before this node's history begins
     SYNCING = "SYNCING"  # the node is fetching its state from others
     HALTED = "HALTED"

@@ -14,7 +14,7 @@ from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from consensus.primitives.errors import ConfigError, InputError, LedgerError
-from ops import checks, debug, evidence, nodes, signing, status, validators
+from ops import balance, checks, debug, evidence, nodes, signing, status, validators
 
 if TYPE_CHECKING:
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -87,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     status.register(subparsers)
     validators.register(subparsers)
     evidence.register(subparsers)
+    balance.register(subparsers)
     debug.register(subparsers)
     checks.register(subparsers)
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):

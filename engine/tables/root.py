@@ -45,7 +45,11 @@ class PageTree:
         if pages.shape[0] == 0:
             return
         numbers = pages.tolist()
-        self._put(0, numbers, [hash_leaf(table.pages[number].data) for number in numbers])
+        self.put(numbers, [hash_leaf(table.pages[number].data) for number in numbers])
+
+    def put(self, numbers: list[int], leaves: list[bytes]) -> None:
+        """Take the digests of pages `numbers` (ascending, one at least), and hash everything above them."""
+        self._put(0, numbers, leaves)
         for height in range(1, HEIGHT):
             below = self._levels[height - 1]
             numbers = sorted({number // FANOUT for number in numbers})

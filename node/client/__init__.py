@@ -5,6 +5,7 @@
     orders    order operations for numpy arrays
     units     exact decimals to ticks, lots and base units
     submit    retries over nodes without double execution; when a refusal is final
+    balances  balances that are proved
     epochs    following changes of validators, each by its proof
     nodes, link   connections
     errors    what can go wrong, and whether the request may still take effect
@@ -21,7 +22,7 @@ nodes show no executed copy.
 """
 
 from node.client.blocking import BlockingClient
-from node.client.client import Balance, Client, Placed, open_client
+from node.client.client import Balance, Client, Placed, ProvenBalance, open_client
 from node.client.errors import (
     ClientError,
     NotConnected,
@@ -41,6 +42,7 @@ __all__ = [
     "NotFound",
     "OutcomeUnknown",
     "Placed",
+    "ProvenBalance",
     "Refused",
     "Rejected",
     "UnitError",

@@ -20,7 +20,7 @@ from consensus.proofs import Epoch
 from engine.commands import EXPIRY_NEVER
 from engine.layout import SCOPES_ALL
 from node import views
-from node.client.client import Balance, Client, Placed, open_client
+from node.client.client import Balance, Client, Placed, ProvenBalance, open_client
 from node.client.units import Listing, Number
 from node.network import Network
 from node.receipts import Outcome
@@ -147,6 +147,10 @@ class BlockingClient:
     def balances(self, account: int | None = None) -> list[Balance]:
         """What an account has, by asset."""
         return self._call(lambda c: c.balances(account))
+
+    def prove_balance(self, account: int, asset: str | int, since: int = 0) -> ProvenBalance:
+        """What an account had of one asset at a recent checkpoint, proved."""
+        return self._call(lambda c: c.prove_balance(account, asset, since))
 
     def orders(self, account: int | None = None) -> list[views.OrderView]:
         """Resting orders of an account, newest first."""

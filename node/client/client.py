@@ -6,7 +6,8 @@
 
 Prices are in quote per base, quantities in base, amounts in whole assets: strings, Decimals or ints,
 exact or refused. Whoever needs speed signs numpy arrays of orders in ticks and lots (`submit_orders`).
-Views (`status`, `balances`, …) are the word of the node that answers; outcomes are proofs.
+Views (`status`, `balances`, …) are the word of the node that answers; outcomes are proofs, and so is
+what `prove_balance` returns.
 """
 
 import time
@@ -30,6 +31,7 @@ from engine.layout import SCOPES_ALL
 from engine.records import Code
 from node import views
 from node.client import orders as ops
+from node.client.balances import prove_balance
 from node.client.epochs import Follower
 from node.client.errors import LinkLost, NotConnected, Refused, Rejected, UnitError
 from node.client.nodes import Nodes
@@ -59,6 +61,16 @@ class Placed:
 class Balance:
     """What an account has of one asset, as one node says."""
 
+    asset: str
+    available: Decimal
+    held: Decimal
+
+
+@dataclass(frozen=True)
+class ProvenBalance:
+    """What an account had of one asset at the checkpoint of block `height`, as a quorum signed."""
+
+    height: int
     asset: str
     available: Decimal
     held: Decimal
@@ -272,6 +284,20 @@ class Client:
             Balance(asset.name, whole_amount(asset, row.available), whole_amount(asset, row.held))
             for asset, row in zip(assets, rows, strict=True)
         ]
+
+    async def prove_balance(self, account: int, asset: str | int, since: int = 0) -> ProvenBalance:
+        """What an account had of one asset at a recent checkpoint, proved.
+
+        Checkpoints lag a few seconds behind; one at block `since` or later is waited for. Raises `NotFound`
+        if f+1 nodes say that there is no such balance, `NotConnected` if nothing is proved in time.
+        """
+        view = await self._asset(asset)
+        height, row = await prove_balance(
+            self._nodes, self._follower, account, view.id, since, self.timeout_s
+        )
+        return ProvenBalance(
+            height, view.name, whole_amount(view, row.available), whole_amount(view, row.held)
+        )
 
     async def orders(self, account: int | None = None) -> list[views.OrderView]:
         """Resting orders of an account, newest first, in ticks and lots."""

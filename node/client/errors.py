@@ -4,7 +4,7 @@ ClientError
 ├── Refused          no effect: nodes refused it at the door; `code` is stable
 ├── Rejected         no effect: the ledger itself refused it, and the receipt proves it
 ├── OutcomeUnknown   it may have been executed, or may be until it expires
-├── NotFound         nodes know of no such envelope
+├── NotFound         nodes know of no such envelope, or of no such balance
 ├── NotConnected     no node could be reached; nothing was sent
 └── UnitError        a price, quantity or amount that the ledger cannot express; nothing was sent
 """
@@ -57,7 +57,8 @@ class OutcomeUnknown(ClientError):
 
 
 class NotFound(ClientError):
-    """f+1 nodes know of no such envelope. Until it expires it may still be executed."""
+    """f+1 nodes know of no such envelope, which may still be executed until it expires; or of no such
+    balance."""
 
 
 class NotConnected(ClientError):

@@ -28,12 +28,15 @@ from consensus.proofs import (
 )
 from consensus.quorum import ReplicaSet
 from engine.machine import Machine
+from engine.tables.manifest import table_shapes
+from node.balances import BalanceProver
 from node.config import AdmissionSettings
 from node.ingress import ClientPort
 from node.keys import load_signer
 from node.network import Address, Network
-from node.services import NodeStatus, ProvenBlock, VerdictCache
+from node.services import BalanceAnswer, NodeStatus, ProvenBlock, VerdictCache
 from node.setup import NetworkHomes, create_network, with_addresses
+from node.snapshots import SnapshotMeta, Snapshots
 from node.telemetry import Log, Metrics
 from node.tls import ingress_context
 from node.warm import warm_kernels
@@ -59,6 +62,8 @@ class MemoryLedger:
         self.epoch_proofs: list[EpochProof] = []
         self.blocks: dict[int, ProvenBlock] = {}
         self.nodes: list[MemoryNode] = []
+        self.snapshots = Snapshots(homes.root / "snapshots", 64 << 20, sync=False)
+        self._prover = BalanceProver(self.snapshots, table_shapes(self.network.genesis.capacity))
         self._pending: list[bytes] = []
 
     def submit(self, payload: bytes) -> None:
@@ -95,6 +100,24 @@ class MemoryLedger:
         votes = tuple(Vote(i, old_signers[i].sign(message)) for i in old.ids[: old.quorum])
         self.epoch_proofs.append(EpochProof(epoch, replace(bare, votes=votes)))
         self.replicas = ReplicaSet(old.chain_id, epoch)
+
+    def certify(self) -> CheckpointCert:
+        """A quorum's certificate of the state as it is."""
+        machine, replicas = self.machine, self.replicas
+        summary = machine.summary()
+        bare = CheckpointCert(machine.height, ZERO_DIGEST, machine.journal_root, summary, ())
+        message = signing_digest(
+            replicas.chain_id, replicas.epoch, CHECKPOINT, 0, bare.seq, bare.result_digest
+        )
+        voters = list(zip(replicas.ids, self.signers, strict=True))[: replicas.quorum]
+        return replace(bare, votes=tuple(Vote(replica, signer.sign(message)) for replica, signer in voters))
+
+    def prove_balance(self, account: int, asset: int) -> BalanceAnswer:
+        """The balance as it is: every block is a checkpoint, and becomes a snapshot when somebody asks."""
+        cert = self.certify()
+        meta = SnapshotMeta(cert.seq, cert.block_digest, cert.journal_root, cert.state, cert.votes)
+        self.snapshots.write(meta, self.machine.take_pages())
+        return self._prover.prove(self.machine.state.balance_row(account, asset))
 
     def attest(self, block: ProvenBlock) -> tuple[Attest, ...]:
         """f+1 attestations of a block."""
@@ -164,6 +187,10 @@ class MemoryNode:
     async def load_block(self, height: int) -> ProvenBlock | None:
         await trio.lowlevel.checkpoint()
         return self._ledger.blocks.get(height)
+
+    async def prove_balance(self, account: int, asset: int) -> BalanceAnswer:
+        await trio.lowlevel.checkpoint()
+        return self._ledger.prove_balance(account, asset)
 
     def epoch_proofs(self) -> Sequence[EpochProof]:
         return self._ledger.epoch_proofs
