@@ -13,13 +13,23 @@ import trio
 from consensus.primitives.crypto import Ed25519Signer
 from consensus.primitives.errors import ConfigError, InputError, LedgerError, StorageError
 from node.client import open_client
-from node.config import Home
+from node.config import Config, Home
 from node.keys import load_certificate, new_seed
 from node.network import Network
 from node.views import ValidatorView
 
 ASK_SECONDS = 1.0
 TELL_EVERY = 30  # rounds of questions between two reports that nothing changed
+
+
+def own_id(home: Home, config: Config) -> int:
+    """The id of a home that has one, whoever gave it. Raises `ConfigError` before the ledger did."""
+    if not config.node.joins:
+        return config.node.id
+    known = _read(home)
+    if known is None:
+        raise ConfigError(f"{home.root} has no id yet: the ledger gives it, when an admin adds its entry")
+    return known
 
 
 async def find_id(home: Home, network: Network, public_key: bytes, report: Callable[[str], None]) -> int:

@@ -139,6 +139,23 @@ def create_node_keys(home: Home, node_id: int, peer: Address, client: Address) -
     return keys.validator(peer, client)
 
 
+def create_joiner(
+    home: Home,
+    network: Network,
+    peer: Address,
+    client: Address,
+    adjust: Callable[[Config], Config] = lambda config: config,
+) -> Validator:
+    """A home for a network that runs already; return the entry that an admin adds. Its id is still open."""
+    settings = NodeSettings(joins=True, peer_listen=str(peer), client_listen=str(client))
+    if home.config.exists():
+        raise ConfigError(f"{home.config} exists: edit it, or choose another --home")
+    write_network(home.network, network)
+    validator = create_node_keys(home, 0, peer, client)
+    write_config(home.config, adjust(Config(node=settings)))
+    return validator
+
+
 def write_network(path: Path, network: Network) -> None:
     """Write a new network file, whole or not at all. Refuses to overwrite."""
     path.parent.mkdir(parents=True, exist_ok=True)

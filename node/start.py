@@ -104,6 +104,8 @@ async def _identify(
     if not config.node.joins:
         check_node_identity(home, network, config.node.id, signer.public_key)
         return config
+    # While it waits anyway: it votes soon after the ledger has its key.
+    await trio.to_thread.run_sync(warm_kernels, report)
     found = await find_id(home, network, signer.public_key, report)
     return replace(config, node=replace(config.node, id=found))
 

@@ -62,6 +62,7 @@ def heal_home(home: "Home") -> int:
     """
     from consensus.durable import plan_heal
     from node.config import load_config
+    from node.joining import own_id
     from node.ledger import Ledger, Turn
     from node.network import load_network
     from node.state_sync.swap import OLD, STAGING, STATE, finish_swap
@@ -74,7 +75,7 @@ def heal_home(home: "Home") -> int:
         raise ConfigError(f"{home.data} holds no ledger: an empty node needs no healing, start it")
     with HomeLock(home.data):
         ledger = Ledger(
-            home.data / "ledger", network.chain_id, config.node.id, config.ledger.blocks_mib << 20
+            home.data / "ledger", network.chain_id, own_id(home, config), config.ledger.blocks_mib << 20
         )
         try:
             finish_swap(home.data, ledger)

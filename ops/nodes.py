@@ -85,7 +85,7 @@ def init_node(args: argparse.Namespace) -> int:
     """Make keys and config, or add the network file to a home that has them."""
     from node.config import Config, Home, NodeSettings, load_config, write_config
     from node.network import load_network, parse_address, render_validator
-    from node.setup import check_node_identity, create_node_keys, write_network
+    from node.setup import check_node_identity, create_joiner, create_node_keys, write_network
     from node.signer.opening import signer_key
 
     home = Home(args.home)
@@ -98,23 +98,19 @@ def init_node(args: argparse.Namespace) -> int:
         write_network(home.network, network)
         print(f"{home.network} written: run `kontor start --home {home.root}`")
         return 0
-    if home.config.exists():
-        raise ConfigError(f"{home.config} exists: edit it, or choose another --home")
     peer, client = parse_address(args.peer, "--peer"), parse_address(args.client, "--client")
-    settings = NodeSettings(id=args.id)
     if args.as_validator:
-        network = load_network(args.join)
-        settings = NodeSettings(joins=True, peer_listen=str(peer), client_listen=str(client))
-        write_network(home.network, network)
-    validator = create_node_keys(home, args.id, peer, client)
-    write_config(home.config, Config(node=settings))
-    if args.as_validator:
+        validator = create_joiner(home, load_network(args.join), peer, client)
         print(f"# The entry of a new validator\n{render_validator(validator)}", end="")
         print(
             f"{home.root} is ready: give the entry to an admin, and run `kontor start --home {home.root}`",
             file=sys.stderr,
         )
         return 0
+    if home.config.exists():
+        raise ConfigError(f"{home.config} exists: edit it, or choose another --home")
+    validator = create_node_keys(home, args.id, peer, client)
+    write_config(home.config, Config(node=NodeSettings(id=args.id)))
     print(f"# The entry of node {args.id} for network.toml\n{render_validator(validator)}", end="")
     print(f"{home.root} is ready; add the network with --join network.toml", file=sys.stderr)
     return 0

@@ -8,6 +8,7 @@
     load.py            sends them through the client SDK and remembers what was acknowledged
     audit.py           what a stopped node's disk says
     run.py             the bounded headless run and its verdict
+    replacement.py     one validator takes another's place under load
     live.py            the live view of `testnet up`
     flows.py           the replayable order flow and its file format
     fences.py          where a replay must wait, because a block runs cancels first

@@ -6,11 +6,12 @@ this ledger lead to, is value conserved, and which envelopes did it execute, how
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from consensus.primitives.errors import InvariantViolation, StorageError
 from engine.records import Code
 from node.config import Home, load_config
+from node.joining import own_id
 from node.network import load_network
 from node.records import load_result
 from node.recovery import recover
@@ -47,6 +48,7 @@ class Audit:
 def audit_home(home: Home) -> Audit:
     """Audit one stopped node. Blocking: call it in a thread."""
     config, network = load_config(home.config), load_network(home.network)
+    config = replace(config, node=replace(config.node, id=own_id(home, config)))
     with HomeLock(home.data), open_stores(home, config, network) as stores:
         recovered = recover(network.genesis, network.rules, stores.ledger, stores.snapshots, stores.history)
         machine = recovered.machine

@@ -30,6 +30,7 @@ starting again continues the same ledger. While it runs, `kontor status` works i
 and clients connect with DIR/network.toml.
 """
 
+REPLACE_ORDERS_PER_SECOND = 10_000.0  # a newcomer has to catch up with the load beside it
 FAULT_MARGIN_SECONDS = 2.0  # of load after the last planned fault
 
 RUN_HELP = """\
@@ -41,7 +42,12 @@ fault, so that there is load before, during and after it.
 
   kontor testnet run --orders 200000 --json
   kontor testnet run --orders 200000 --kill-primary-at 3 --restart-at 6 --json
+  kontor testnet run --replace-validator-at 2 --json
   kontor testnet run --flow bitstamp.flow
+
+With --replace-validator-at a fifth node is started and takes the place of another by an ordered command,
+while 10,000 orders/s go on; the old node is stopped once the new one votes. Unless --orders or --seconds
+say otherwise, the load ends a second later.
 """
 
 INIT_HELP = """\
@@ -90,6 +96,10 @@ def _register_testnet(subparsers: "Subparsers") -> None:
         "--kill-primary-at", type=_seconds, metavar="S", help="kill -9 the primary after S seconds"
     )
     run.add_argument("--restart-at", type=_seconds, metavar="S", help="start it again after S seconds")
+    run.add_argument(
+        "--replace-validator-at", type=_seconds, metavar="S", help="replace a validator after S seconds"
+    )
+    run.add_argument("--replace-primary", action="store_true", help="the primary, and not another")
     run.add_argument(
         "--envelope", type=_envelope, default=1000, metavar="N", help="orders per envelope (1000)"
     )
@@ -189,6 +199,7 @@ def testnet_run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"{args.nodes} nodes cannot go on without one: use --nodes 4 or more, or --restart-at"
         )
+    _check_replacement(args)
     source = _source(args)
     if args.seconds is not None and source.fills_expected is not None:
         _progress("with --seconds the flow may not be sent whole: its fills are not compared")
@@ -197,6 +208,9 @@ def testnet_run(args: argparse.Namespace) -> int:
         seconds=args.seconds,
         kill_primary_at=args.kill_primary_at,
         restart_at=args.restart_at,
+        replace_at=args.replace_validator_at,
+        replace_primary=args.replace_primary,
+        until_replaced=_is_until_replaced(args),
         pace=Pace(args.envelope, args.window, envelopes_per_second_max=_stretch(args)),
         fills_expected=source.fills_expected if args.seconds is None else None,
         root=args.dir,
@@ -214,8 +228,27 @@ def testnet_run(args: argparse.Namespace) -> int:
     return 0 if results[0].is_good else 1
 
 
+def _check_replacement(args: argparse.Namespace) -> None:
+    if args.replace_validator_at is None:
+        if args.replace_primary:
+            raise ConfigError("--replace-primary says whom --replace-validator-at replaces: give both")
+        return
+    if args.kill_primary_at is not None:
+        raise ConfigError("--replace-validator-at and --kill-primary-at exclude one another")
+    if args.nodes < 4:
+        raise ConfigError(f"{args.nodes} nodes cannot go on while one is new: use --nodes 4 or more")
+
+
+def _is_until_replaced(args: argparse.Namespace) -> bool:
+    """Whether nothing else says when the load ends."""
+    is_open = args.orders is None and args.seconds is None and args.flow == "synthetic"
+    return args.replace_validator_at is not None and is_open
+
+
 def _stretch(args: argparse.Namespace) -> float | None:
     """Envelopes per second with which `--orders` outlast the last planned fault; None: no limit."""
+    if args.replace_validator_at is not None:
+        return REPLACE_ORDERS_PER_SECOND / args.envelope
     if args.kill_primary_at is None or args.orders is None or args.flow != "synthetic":
         return None
     seconds = (args.restart_at or args.kill_primary_at) + FAULT_MARGIN_SECONDS
@@ -260,7 +293,7 @@ def _source(args: argparse.Namespace) -> "Source":
 
     if args.flow != "synthetic":
         return RecordedSource(read_flow(Path(args.flow)), args.orders)
-    if args.orders is None and args.seconds is None:
+    if args.orders is None and args.seconds is None and not _is_until_replaced(args):
         args.orders = 200_000
     return SyntheticSource(args.desks, args.seed, args.orders)
 
@@ -295,6 +328,11 @@ def _run_text(fields: dict[str, Any]) -> str:
         f"state root {' ≠ '.join(root[:16] for root in sorted(roots))}, journal root"
         f" {fields['journal_root'][:16]} on nodes {', '.join(fields['state_roots'])}",
     ]
+    if done := fields["replaced"]:
+        lines.append(
+            f"validator {done['old']} replaced by {done['new']} in {done['seconds']} s, epoch {done['epoch']}"
+            f" after block {done['boundary']:,}; longest wait for an answer {fields['longest_wait_ms']} ms"
+        )
     lines += [f"FAULT: {fault}" for fault in fields["faults"]] or ["all nodes agree, value is conserved"]
     return "\n".join(lines)
 

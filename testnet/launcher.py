@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 
@@ -20,6 +20,7 @@ import trio
 from consensus.primitives.crypto import Ed25519Signer
 from consensus.primitives.errors import LedgerError, StorageError
 from node.client import Client, open_client
+from node.config import Home
 from node.keys import new_seed
 from node.setup import NetworkHomes
 from node.views import StatusView
@@ -67,6 +68,16 @@ class Launcher:
     def pid(self, node: int) -> int:
         """Process id of a node that was started."""
         return self._processes[node].pid
+
+    def adopt(self, home: Home) -> int:
+        """One more home, for a validator to come; returns the number that `start` takes. As long as no other
+        validator is added, it is the id that the ledger gives it."""
+        self.homes = replace(self.homes, nodes=(*self.homes.nodes, home))
+        return self.count - 1
+
+    async def follow(self) -> None:
+        """Learn how validators changed, so that newcomers can be asked."""
+        await self._client.sync_epochs()
 
     async def start(self, *nodes: int) -> None:
         """Start nodes (all of them by default); does not wait until they are ready."""
@@ -127,16 +138,17 @@ class Launcher:
         """SIGCONT."""
         _signal_group(self._processes[node], signal.SIGCONT)
 
-    async def stop(self, seconds: float = STOP_SECONDS) -> dict[int, int]:
-        """SIGTERM to all that live, SIGKILL to those that linger; their exit statuses."""
-        stopped = {node: self._processes[node] for node in self.living()}
+    async def stop(self, *nodes: int, seconds: float = STOP_SECONDS) -> dict[int, int]:
+        """SIGTERM to nodes (all that live by default), SIGKILL to those that linger; their exit statuses."""
+        wanted = [node for node in self.living() if not nodes or node in nodes]
+        stopped = {node: self._processes[node] for node in wanted}
         for process in stopped.values():
             _signal_group(process, signal.SIGTERM)
             _signal_group(process, signal.SIGCONT)  # a paused one, too
         with trio.move_on_after(seconds):
             for process in stopped.values():
                 await process.wait()
-        for node in self.living():
+        for node in wanted:
             await self.kill(node)
         return {node: process.returncode or 0 for node, process in stopped.items()}
 

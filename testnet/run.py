@@ -19,12 +19,14 @@ from node.views import StatusView
 from testnet.audit import Audit, audit_home
 from testnet.launcher import Launcher
 from testnet.load import Pace, Tally, percentiles_ms
+from testnet.replacement import Replaced, replace_validator
 from testnet.session import Session, open_network, run_session
 from testnet.sources import Source
 
 Report = Callable[[str], None]
 SETTLE_SECONDS = 60.0
 POLL_SECONDS = 0.05
+AFTER_SECONDS = 1.0  # of load, after a validator was replaced
 STEADY_POLLS = 3  # equal answers in a row before a height counts as final
 
 
@@ -36,6 +38,9 @@ class RunPlan:
     seconds: float | None = None  # stop sending then; None: when the source is exhausted
     kill_primary_at: float | None = None  # seconds after the load began
     restart_at: float | None = None
+    replace_at: float | None = None  # when a validator is replaced
+    replace_primary: bool = False
+    until_replaced: bool = False  # stop sending a moment after that
     pace: Pace = field(default_factory=Pace)
     fills_expected: int | None = None  # of a recorded flow, replayed in full
     root: Path | None = None  # a directory that does not hold a network yet; None: a temporary one
@@ -51,7 +56,8 @@ class RunReport:
     height: int
     view_changes: int
     killed: int | None = None
-    recovery_ms: float | None = None  # the longest wait for an answer while the primary was being replaced
+    recovery_ms: float | None = None  # the longest wait for an answer, where a fault or a change was planned
+    replaced: Replaced | None = None
     faults: list[str] = field(default_factory=list)  # every reason why the run is not a success
 
     @property
@@ -81,6 +87,7 @@ class RunReport:
             "acknowledged_lost": len(find_lost(self.tally, self.audits)),
             "executed_twice": len(find_doubled(self.audits)),
             "killed": self.killed,
+            "replaced": self.replaced.to_json() if self.replaced else None,
             "longest_wait_ms": self.recovery_ms,
             "faults": self.faults,
         }
@@ -96,17 +103,20 @@ async def run_bounded(plan: RunPlan, source: Source, report: Report) -> RunRepor
         tally = Tally()
         async with run_session(homes, source, report) as session:
             report("sending orders")
-            killed, was_late = await _load_with_faults(session, plan, tally, report)
+            killed, was_late, replaced = await _load_with_faults(session, plan, tally, report)
             report(f"{tally.orders_committed:,} orders committed; waiting until all nodes are level")
             living = session.launcher.living()
             statuses = await wait_level(session.launcher)
             report("stopping")
             await session.launcher.stop()
         report("auditing the ledgers")
-        audits = await audit_all(homes, living)
+        audits = await audit_all(session.launcher.homes, living)
         result = judge(plan, tally, audits, statuses, killed)
+        result.replaced = replaced
+        if replaced:
+            result.recovery_ms = replaced.longest_wait_ms
         if was_late:
-            result.faults.append("the primary was killed after the load had ended: send more --orders")
+            result.faults.append("the load had ended before the last fault or change: send more --orders")
         return result
 
 
@@ -178,8 +188,11 @@ def agree(audits: Sequence[Audit]) -> bool:
 
 def find_lost(tally: Tally, audits: Sequence[Audit]) -> list[bytes]:
     """Acknowledged envelopes that some ledger did not execute, as far as it tells."""
-    whole = [audit for audit in audits if audit.is_whole]
-    return [name for name in tally.acknowledged if any(not audit.executed.get(name) for audit in whole)]
+    return [
+        name
+        for name, height in tally.acknowledged.items()
+        if any(height > audit.base and not audit.executed.get(name) for audit in audits)
+    ]
 
 
 def find_doubled(audits: Sequence[Audit]) -> list[bytes]:
@@ -189,15 +202,20 @@ def find_doubled(audits: Sequence[Audit]) -> list[bytes]:
 
 async def _load_with_faults(
     session: Session, plan: RunPlan, tally: Tally, report: Report
-) -> tuple[int | None, bool]:
-    """Run the load, and the faults beside it; returns the node that was killed, and whether too late."""
+) -> tuple[int | None, bool, Replaced | None]:
+    """Run the load, and the faults beside it; returns the node that was killed, whether anything came too
+    late, and the validator that was replaced."""
     killed: list[int] = []
     late: list[int] = []
+    replaced: list[Replaced] = []
     load_ended = trio.Event()
+    load_scope = trio.CancelScope(
+        deadline=trio.current_time() + (plan.seconds if plan.seconds is not None else float("inf"))
+    )
     async with trio.open_nursery() as nursery:
 
         async def load() -> None:
-            with trio.move_on_after(plan.seconds if plan.seconds is not None else float("inf")):
+            with load_scope:
                 await session.load(plan.pace, tally)
             load_ended.set()
 
@@ -217,9 +235,23 @@ async def _load_with_faults(
                 report(f"restarted node {primary}")
                 await session.launcher.wait_ready([primary])
 
+        async def change() -> None:
+            if plan.replace_at is None:
+                return
+            await trio.sleep(plan.replace_at)
+            primary = await find_primary(session.launcher)
+            old = primary if plan.replace_primary else max(set(session.launcher.living()) - {primary})
+            replaced.append(await replace_validator(session.launcher, old, tally, report))
+            if load_ended.is_set():
+                late.append(old)
+            if plan.until_replaced:
+                await trio.sleep(AFTER_SECONDS)
+                load_scope.cancel()
+
         nursery.start_soon(load)
         nursery.start_soon(fail)
-    return (killed[0] if killed else None), bool(late)
+        nursery.start_soon(change)
+    return (killed[0] if killed else None), bool(late), (replaced[0] if replaced else None)
 
 
 async def find_primary(launcher: Launcher) -> int:

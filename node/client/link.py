@@ -1,6 +1,7 @@
 """One TLS connection from a client to one node, with many requests under way.
 
-The node's certificate is pinned to the network file, so no name service and no authority is trusted.
+The node's certificate is pinned to the network file or the ledger, so no name service and no authority is
+trusted.
 """
 
 import ssl
@@ -44,7 +45,7 @@ async def open_link(network: Network, validator: Validator, nursery: trio.Nurser
             stream = trio.SSLStream(tcp, context, https_compatible=True)
             await stream.do_handshake()
             if stream.getpeercert(binary_form=True) != validator.tls_certificate:
-                raise LinkLost(f"node {validator.id} shows another certificate than the network file says")
+                raise LinkLost(f"node {validator.id} shows another certificate than it must have")
             link = Link(stream, validator.id)
             nursery.start_soon(link.run)
             await link.call("hello", [VERSION, network.chain_id])

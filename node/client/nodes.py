@@ -1,5 +1,6 @@
 """The nodes of a network as a client sees them: one link to each, made when needed, with backoff."""
 
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 import trio
@@ -7,7 +8,7 @@ import trio
 from consensus.primitives.errors import InputError
 from node.client.errors import LinkLost
 from node.client.link import Link, open_link
-from node.network import Network
+from node.network import Network, Validator
 from node.wire import Refused
 
 PAUSE_SECONDS_MIN = 0.05  # before all nodes are tried again; doubles
@@ -18,6 +19,7 @@ DISTRUST_SECONDS = 60.0  # a node whose proofs do not verify is left alone for s
 
 @dataclass
 class _Slot:
+    validator: Validator
     lock: trio.Lock = field(default_factory=trio.Lock)
     link: Link | None = None
     failures: int = 0
@@ -26,23 +28,47 @@ class _Slot:
 
 
 class Nodes:
-    """Links to the validators' client ports. They live in `nursery`."""
+    """Links to the validators' client ports. They live in `nursery`.
+
+    At first those that the network file names; a client that follows the ledger's changes tells of others.
+    """
 
     def __init__(self, network: Network, nursery: trio.Nursery, prefer: int = 0) -> None:
         self.network = network
         self._nursery = nursery
-        self._slots = [_Slot() for _ in network.validators]
+        self._slots = {validator.id: _Slot(validator) for validator in network.validators}
+        self._members = set(self._slots)
         self._current = prefer % len(self._slots)
 
     @property
     def count(self) -> int:
-        """How many nodes there are."""
-        return len(self._slots)
+        """How many nodes are asked in turn."""
+        return len(self._asked())
+
+    def keep(self, members: Iterable[int]) -> None:
+        """Ask these validators from now on, as far as it is known how to reach them. Others may still be
+        asked by their id: a receipt is a receipt."""
+        self._members = set(members)
+
+    def admit(self, validator: Validator) -> None:
+        """How a validator is reached from now on."""
+        slot = self._slots.get(validator.id)
+        if slot is not None and slot.validator == validator:
+            return
+        if slot is not None and slot.link is not None:
+            slot.link.close()
+        self._slots[validator.id] = _Slot(validator)
+
+    def run_beside(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Run something as long as these links live."""
+        self._nursery.start_soon(work)
 
     async def link(self, node_id: int) -> Link:
         """The link to a node, dialled if there is none. Raises `LinkLost`, at once while a node that failed
         rests, and `InputError` if the node says that we do not fit (another chain, another version)."""
-        slot = self._slots[node_id]
+        slot = self._slots.get(node_id)
+        if slot is None:
+            raise LinkLost(f"it is not known how to reach node {node_id}: no change of validators named it")
         if slot.link is not None and slot.link.is_open:
             return slot.link  # without the lock, which hands over to one task a turn
         async with slot.lock:
@@ -51,7 +77,7 @@ class Nodes:
             if trio.current_time() < slot.retry_at_s:
                 raise LinkLost(slot.why)
             try:
-                slot.link = await open_link(self.network, self.network.validators[node_id], self._nursery)
+                slot.link = await open_link(self.network, slot.validator, self._nursery)
             except LinkLost as error:
                 self._rest(slot, str(error))
                 raise
@@ -73,7 +99,9 @@ class Nodes:
 
     def order(self) -> list[int]:
         """Node ids: the one that served last first."""
-        return [(self._current + step) % self.count for step in range(self.count)]
+        asked = self._asked()
+        first = next((place for place, node_id in enumerate(asked) if node_id >= self._current), 0)
+        return asked[first:] + asked[:first]
 
     def rotation(self) -> "Rotation":
         """Node ids forever, in that order."""
@@ -82,6 +110,10 @@ class Nodes:
     def served(self, node_id: int) -> None:
         """This node gave a good answer: ask it first from now on."""
         self._current = node_id
+
+    def _asked(self) -> list[int]:
+        """Present validators; all that were ever known if none of them can be reached."""
+        return sorted(self._members & self._slots.keys()) or sorted(self._slots)
 
     @staticmethod
     def _rest(slot: _Slot, why: str) -> None:

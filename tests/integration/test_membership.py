@@ -14,6 +14,7 @@ from consensus.effects import Blame
 from consensus.messages import Prepare
 from consensus.proofs import signing_digest
 from engine.commands import RemoveValidator, Wedge
+from node.client import Client, NotConnected, open_client
 from node.keys import load_signer
 from node.network import Rules, load_entry
 from node.start import run_node
@@ -29,6 +30,16 @@ async def _until(condition: Callable[[], bool]) -> None:
     """Wait for what several nodes do; bounded by the cluster's own deadline."""
     while not condition():
         await trio.sleep(0.005)
+
+
+async def _until_answered(client: Client, node: int) -> None:
+    """Until a client knows how to reach a validator."""
+    while True:
+        try:
+            assert (await client.status(node)).replica == node
+            return
+        except NotConnected:
+            await trio.sleep(0.005)
 
 
 def _make_home(cluster: LocalCluster, root: Path, capsys: pytest.CaptureFixture[str]) -> Any:
@@ -94,6 +105,10 @@ async def test_a_validator_is_replaced_and_its_successor_carries_the_quorum(tmp_
             await _until(lambda: ready[0].status().executed >= height)
             roots = [await node.query(lambda m: m.state_root()) for node in (cluster.nodes[1], ready[0])]
             assert roots[0] == roots[1]
+            # A client that knows the founders alone finds the newcomer.
+            async with open_client(cluster.network, cluster.homes.admin_seed) as client:
+                assert (await client.sync_epochs()).number == 1
+                await _until_answered(client, 4)
             nursery.cancel_scope.cancel()
 
 

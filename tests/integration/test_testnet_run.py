@@ -55,6 +55,18 @@ def test_a_dead_primary_is_done_without():
     assert sorted(fields["state_roots"]) == ["1", "2", "3"]
 
 
+def test_a_validator_is_replaced_under_load_and_nothing_is_lost():
+    words = "run --replace-validator-at 0.5 --envelope 200 --json"
+    fields = check(*testnet(*words.split()))
+    done = fields["replaced"]
+    assert (done["old"], done["new"], done["epoch"]) == (3, 4, 1)
+    assert fields["height"] > done["boundary"]
+    assert sorted(fields["state_roots"]) == ["0", "1", "2", "4"]
+    assert 0 < done["longest_wait_ms"] < 1000 * done["seconds_to_vote"]
+    # Nobody waits for the newcomer, and no view ends for its sake.
+    assert fields["view_changes"] == 0
+
+
 def test_the_recorded_half_hour_replays_through_four_nodes(tmp_path):
     """Every order of the recording, in order: 258 fills, as its rule says, on every node."""
     path = recording(BITSTAMP)

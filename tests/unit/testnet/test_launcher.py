@@ -82,7 +82,7 @@ def test_a_paused_node_stops_cleanly(launcher):
         while not launcher.console(1).read_text():
             await trio.sleep(0.01)
         launcher.pause(1)
-        assert await launcher.stop(10.0) == {1: 0}
+        assert await launcher.stop(seconds=10.0) == {1: 0}
 
     run(main)
 

@@ -7,6 +7,7 @@ import pytest
 from node.views import StatusView
 from testnet.audit import Audit
 from testnet.load import Tally
+from testnet.replacement import Replaced
 from testnet.run import RunPlan, judge
 
 GOOD = [
@@ -70,3 +71,24 @@ def test_other_fills_than_the_flow_expects_are_found():
 def test_refused_envelopes_and_silence_are_no_success():
     assert not verdict(refused={"UNKNOWN_KEY": 1}).is_good
     assert verdict(acknowledged=()).faults == ["no envelope was acknowledged"]
+
+
+def test_a_replaced_validator_is_told_of():
+    result = verdict()
+    assert result.to_json()["replaced"] is None
+    result.replaced = Replaced(3, 4, 1, 160, 3.5, 4.5, 80.0)
+    assert result.to_json()["replaced"] == {
+        "old": 3,
+        "new": 4,
+        "epoch": 1,
+        "boundary": 160,
+        "seconds": 3.5,
+        "seconds_to_vote": 4.5,
+        "longest_wait_ms": 80.0,
+    }
+
+
+def test_a_ledger_that_began_with_a_fetched_state_answers_for_the_blocks_it_has():
+    late = with_third(executed={}, base=9)
+    assert verdict(late).is_good
+    assert "acknowledged envelopes are missing" in verdict(with_third(executed={}, base=8)).faults[0]
