@@ -60,7 +60,7 @@ class Ordering:
     def propose(self) -> None:
         """As primary, propose what is pending while the window and the pipeline have room."""
         state = self._state
-        while self._may_propose() and (self._batches.pending or self.next_seq <= state.boundary):
+        while self._may_propose() and (self._batches.pending or state.is_hastened(self.next_seq)):
             # With nothing to order but a boundary to reach, empty blocks lead there.
             chosen, acks = self.times.choose() if self._batches.pending else ((), ())
             if self._batches.pending and not chosen:
@@ -124,7 +124,8 @@ class Ordering:
             )
         if m.block.seq < self.fresh_seq:
             raise Refused("settled-place", f"block {m.block.seq} was settled by the new view {m.view}")
-        if not m.block.batches and m.block.seq > state.boundary and state.executed >= m.block.seq - 1:
+        is_idle = not m.block.batches and not state.is_hastened(m.block.seq)
+        if is_idle and state.executed >= m.block.seq - 1:
             raise Refused("empty-block", f"block {m.block.seq} is empty, and no boundary is to be reached")
         self._prove_order(sender, slot, m)
         self.pace.on_proposal(m.block, is_idle=self.proposed_seq <= state.executed)
@@ -284,7 +285,7 @@ class Ordering:
             error = Refused("oversized-block", f"block {block.seq} exceeds the limits of a block")
             state.blame(state.primary, error)
             return False
-        if not block.batches and block.seq > state.boundary:
+        if not block.batches and not state.is_hastened(block.seq):
             state.count("empty_waits")  # the primary may know of a boundary that we have yet to learn of
             return False
         # f+1 others found its time and order good when it was fresh, so one honest replica did; our clock

@@ -69,7 +69,8 @@ class Pacemaker:
         committed, boundary = self._state.committed, self._state.boundary
         if 0 < boundary <= committed:
             return False
-        return bool(self._batches.held) or max(self._ordering.proposed_seq, boundary) > committed
+        is_called_for = self._ordering.proposed_seq > committed or self._state.is_hastened(committed + 1)
+        return bool(self._batches.held) or is_called_for
 
     def on_request_timer(self, is_behind: bool) -> None:
         """Remind, complain, or wait on; the timer runs lazily, so often there is nothing to do.

@@ -62,7 +62,7 @@ from consensus.messages import (
 from consensus.ordering import Ordering
 from consensus.pacemaker import NEW_VIEW, REQUEST, Pacemaker
 from consensus.primitives.crypto import Verifier
-from consensus.primitives.errors import InvariantViolation, ProtocolError, StorageError, ensure
+from consensus.primitives.errors import ConfigError, InvariantViolation, ProtocolError, StorageError, ensure
 from consensus.proofs import CheckpointCert, EpochProof
 from consensus.quorum import ReplicaSet, epoch_of, round_of
 from consensus.receive_times import TELL
@@ -110,6 +110,11 @@ class Replica:
             raise StorageError(
                 f"the vote log knows committed block {delivered}, the ledger ends at {committed}: "
                 "they belong together; restore both from one backup"
+            )
+        if state.is_wedged and max(committed, *state.votes.accepted, state.low) > state.low:
+            raise ConfigError(
+                f"the chain was wedged at block {state.low} and went on, but resume_after is"
+                f" {config.resume_after}: put back {state.low}, or a later wedge"
             )
         state.committed, state.executed = committed, executed
         state.oldest, state.snapshot = oldest, snapshot
@@ -203,7 +208,7 @@ class Replica:
     @property
     def wedged(self) -> bool:
         """Whether the chain stands at a block that only an operator's `resume_after` leads beyond."""
-        return 0 < self._state.boundary == self._state.low and not self._state.is_changing
+        return self._state.is_wedged
 
     @property
     def diverged(self) -> bool:

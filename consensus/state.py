@@ -37,7 +37,7 @@ class ReplicaConfig:
     transfer_gap             blocks behind from which on the state is fetched instead of the blocks
     transfer_timeout_us      a peer that serves nothing of the state for so long is passed over
     transfer_chunks          chunks of the state asked of one peer and not here yet
-    resume_after             the height at which the chain was wedged and may go on; 0: none
+    resume_after             the last height at which the chain was wedged and may go on; 0: none
     """
 
     window: int = 128
@@ -218,20 +218,36 @@ class ReplicaState:
         """Whether a boundary has yet to be reached, or what follows it to be learnt."""
         stable = self.votes.stable
         awaits_epoch = stable is not None and stable.state.epoch != self.replicas.record.digest
-        return self.boundary > self.low or awaits_epoch
+        is_due = self.low < self.boundary and self.is_hastened(min(self.committed + 1, self.boundary))
+        return is_due or awaits_epoch
+
+    @property
+    def is_wedged(self) -> bool:
+        """Whether the chain stands at a block that only an operator's `resume_after` leads beyond."""
+        return 0 < self.boundary == self.low and not self.is_changing
+
+    def is_hastened(self, seq: int) -> bool:
+        """Whether the block at `seq` may be empty, since it leads to a boundary.
+
+        A change of validators is never further ahead than this; a wedge may be, and then waits for the
+        chain to come near by itself.
+        """
+        return seq <= self.boundary < seq + self.config.window + self.config.checkpoint_interval
 
     def learn_boundary(self, seq: int, summary: StateSummary) -> None:
         """What the state at checkpoint `seq` says of this epoch's end, by our own result or a certificate.
 
         A boundary that is reached with the validators unchanged is a wedge: nothing follows it until the
-        operator names it in `resume_after`.
+        operator names it, or a later one, in `resume_after`.
         """
         if seq < max(self._told_seq, self.replicas.record.first_seq - 1):
             return
         boundary = summary.boundary
         if summary.epoch != self.replicas.record.digest:
             boundary = seq
-        elif boundary < max(seq, self.replicas.record.first_seq) or seq == self.config.resume_after:
+        elif (
+            boundary < max(seq, self.replicas.record.first_seq) or boundary == seq <= self.config.resume_after
+        ):
             boundary = 0
         self._set_boundary(seq, boundary)
 
