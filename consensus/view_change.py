@@ -39,6 +39,7 @@ class ViewChanges:
         self._ordering = ordering
         self._checkpoints = checkpoints
         self._pacemaker = pacemaker
+        self._caught: dict[tuple[str, int], int] = {}  # the last view a liar was blamed for
         self._collected = False
         self._base_needed = 0
 
@@ -94,6 +95,7 @@ class ViewChanges:
     def start_epoch(self) -> None:
         """An epoch starts in a view of its own, which nobody has to prove."""
         self.received.clear()
+        self._caught.clear()
         self._collected = False
         self._base_needed = 0
 
@@ -125,7 +127,10 @@ class ViewChanges:
         if m.view < state.view or (m.view == state.view and state.active):
             return False
         known = self.received.get(m.replica)
-        if m.replica == state.id or (known is not None and known.view >= m.view):
+        if m.replica == state.id or (known is not None and known.view > m.view):
+            return True
+        if known is not None and known.view == m.view:
+            self._compare(VIEW_CHANGE, known, m)
             return True
         check_view_change(state.authority, m)
         self.received[m.replica] = m
@@ -203,13 +208,39 @@ class ViewChanges:
     def on_new_view(self, m: NewView) -> None:
         """The primary of a view proves how it starts. Whatever view it is, if later than ours."""
         state = self._state
+        entered = state.votes.new_view
+        if m.view == state.view and state.active and entered is not None:
+            self._compare(NEW_VIEW, entered, m)
         if m.view < state.view or (m.view == state.view and state.active):
             return
         if m.replica == state.id:
             return  # our own of a former life: it was not kept, so it was never sent by this log
         known = [other for change in m.view_changes if (other := self.received.get(change.replica))]
         check_new_view(state.authority, m, known)
+        for change in m.view_changes:
+            shown = self.received.get(change.replica)
+            if shown is not None and shown.view == change.view:
+                self._compare(VIEW_CHANGE, shown, change)
         self._enter(m)
+
+    # Liars
+
+    def _compare(self, kind: str, known: ViewChange | NewView, m: ViewChange | NewView) -> None:
+        """Blame who signed two different messages of one kind for one view: once a view, so that a liar
+        cannot have us check any number of them. Raises if the second is not its own.
+
+        No honest replica signs two: what it signs stands in its log, whole, a turn before, and a restart
+        signs the same again. Ours is not compared: whoever lost its log would accuse itself.
+        """
+        state, place = self._state, (kind, known.replica)
+        is_other = m.replica == known.replica and m.signature != known.signature
+        if not is_other or m.replica == state.id or self._caught.get(place, -1) >= m.view:
+            return
+        if m.body_digest == known.body_digest:
+            return
+        state.authority.check(m.replica, kind, m.view, 0, m.body_digest, m.signature)
+        self._caught[place] = m.view
+        state.blame_equivocation(m.replica, known, m)
 
     def _enter(self, m: NewView) -> None:
         state = self._state

@@ -19,7 +19,7 @@ from consensus.durable import (
     VIEW_CHANGE,
     seq_key,
 )
-from consensus.effects import Broadcast, Effect, Executed, Send, StoreBlock, SwapState
+from consensus.effects import Blame, Broadcast, Effect, Executed, Send, StoreBlock, SwapState
 from consensus.messages import (
     CODEC,
     Ack,
@@ -101,6 +101,7 @@ class Checker:
         self._ran: dict[bytes, int] = {}
         self._promised: dict[int, Promise] = {}
         self._attesters: dict[int, set[int]] = {}
+        self.suspects: set[int] = set()  # who may contradict itself
         self.acknowledged = 0  # highest block that a client holds f+1 honest attestations of
 
     # What a node does
@@ -126,6 +127,7 @@ class Checker:
     def on_wipe(self, node: SimNode) -> None:
         """Its disk is empty now: it is one of the f who may contradict what they said."""
         self._note("wipes")
+        self.suspects.add(node.id)
         tables = (self._votes, self._commits, self._left, self._marks, self._promised, self._entered)
         for table in tables:
             _forget(table, node.id)
@@ -139,6 +141,7 @@ class Checker:
             self._fail(node, f"(view, committed, executed, stable) went from {before} to {marks}")
         self._marks[node.id] = marks
         self._check_ingesting(node, effects)
+        self._check_accused(node, effects)
         self._turns += 1
         if self._turns % QUEUES_EVERY == 0:
             self.check_queues(node)
@@ -156,6 +159,15 @@ class Checker:
             place = _place_of(node.id, effect.message) if isinstance(effect, Send | Broadcast) else None
             if isinstance(effect, Send | Broadcast) and place and place not in self._votes:
                 self._fail(node, f"signs a {type(effect.message).__name__} while it fetches a state")
+
+    def _check_accused(self, node: SimNode, effects: Sequence[Effect]) -> None:
+        """Nobody holds proof against a replica that never forgot what it signed."""
+        for effect in effects:
+            if isinstance(effect, Blame) and effect.evidence:
+                kind = type(effect.evidence[0]).__name__
+                self._note(f"proofs.{kind}")
+                if effect.replica not in self.suspects:
+                    self._fail(node, f"holds two contradicting {kind}s of honest replica {effect.replica}")
 
     def check_queues(self, node: SimNode) -> None:
         """Nothing a replica keeps grows beyond its bound."""

@@ -94,6 +94,7 @@ class Cluster:
         self.library = Library()
         bounds = Bounds(self.config, self._ids_max)
         self.checker = Checker(self.replicas, self.keyring, self.options.window, bounds)
+        self.checker.suspects |= self.faulty
         self.nodes: list[SimNode] = [self._make_node(address) for address in range(len(self._ids))]
         self.honest = [node for node in self.nodes if node.id not in self.byzantine]
         for node in self.nodes:
@@ -370,6 +371,7 @@ class Cluster:
         for node in [node for node in self.honest if node.id == node_id]:
             node.observer = None
             self.honest.remove(node)
+            self.checker.suspects.add(node_id)
 
     def heal(self) -> None:
         """Rejoin the network, and stop all that hinders."""

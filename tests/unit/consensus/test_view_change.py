@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from consensus.effects import Blame
 from consensus.messages import Block, CommitCert, Complain, Message, NewView, Prepare, PrePrepare, ViewChange
 from consensus.primitives.crypto import digest
 from tests.helpers.group import Group
@@ -266,6 +267,58 @@ def test_an_older_new_view_changes_nothing() -> None:
     group.deliver(2, voters.new_view(4, [voters.view_change(replica, 4) for replica in (0, 1, 3)]))
     assert group[2].view == 5
     assert group.seats[2].votes == before
+
+
+def test_two_view_changes_for_one_view_are_evidence_once() -> None:
+    group = alone()
+    voters = group.voters
+    first, second, third = (
+        voters.view_change(0, 1, [voters.prepared(0, make_block(1, number))]) for number in (1, 2, 3)
+    )
+    group.deliver(2, first)
+    group.deliver(2, first)
+    assert group.seats[2].blames() == []
+    group.deliver(2, second, sender=3)
+    group.deliver(2, third)
+    assert group.seats[2].blames() == [(0, "equivocation")], "a view's signer, not who passed it on"
+    (blame,) = [effect for effect in group.seats[2].effects if isinstance(effect, Blame)]
+    assert blame.evidence == (first, second)
+
+
+def test_a_forged_second_view_change_accuses_nobody_but_its_sender() -> None:
+    group = alone()
+    group.deliver(2, group.voters.view_change(0, 1))
+    forged = group.voters.view_change(0, 1, [group.voters.prepared(0, make_block(1, 1))])
+    group.deliver(2, replace(forged, signature=bytes(64)), sender=3)
+    assert [replica for replica, _ in group.seats[2].blames()] == [3]
+    assert "equivocations" not in group[2].counters
+
+
+def test_a_new_view_shows_who_told_others_of_another_view_change() -> None:
+    group = alone()
+    voters = group.voters
+    told_us = voters.view_change(0, 1, [voters.prepared(0, make_block(1, 1))])
+    group.deliver(2, told_us)
+    changes = [voters.view_change(replica, 1) for replica in (0, 1, 3)]
+    group.deliver(2, voters.new_view(1, changes))
+    assert group[2].active and group.seats[2].blames() == [(0, "equivocation")]
+
+
+def test_two_new_views_for_one_view_are_evidence_and_the_first_stands() -> None:
+    group = alone()
+    voters = group.voters
+    changes = [voters.view_change(replica, 1) for replica in (0, 1, 3)]
+    locked = voters.view_change(3, 1, [voters.prepared(0, make_block(1, 1))])
+    first, second = (
+        voters.new_view(1, changes),
+        voters.new_view(1, [*changes[:2], locked], [make_block(1, 1)]),
+    )
+    group.deliver(2, first)
+    group.deliver(2, first, sender=0)
+    assert group.seats[2].blames() == []
+    group.deliver(2, second, sender=0)
+    assert group.seats[2].blames() == [(1, "equivocation")]
+    assert group.seats[2].said(Prepare) == []
 
 
 def test_places_settled_by_a_new_view_take_no_fresh_proposal() -> None:
