@@ -75,9 +75,9 @@ switch, and all it takes to lead a sleeper or a light client from genesis to now
 core still orders opaque bytes; but what a checkpoint's parts and an attested root stand for must be
 checkable without an engine, and two implementations of one hash would drift apart.
 
-2026-11-24. Two view changes or two new views of one replica for one view convict it, as two votes do. There is
-no honest way to sign two: both are written down whole before they are signed, a restart signs what is
-written, and a lost log does not lose the signer's record. The simulator holds it against us if anybody
-ever has proof against a replica that forgot nothing. View changes told to others come to light when a new
-view cites them.
+2026-11-24  Two view changes or two new views of one replica for one view convict it, as two votes do. There
+is no honest way to sign two: both are written down whole before they are signed, a restart signs what
+is written, and a lost log does not lose the signer's record. The simulator fails a run in which anybody
+holds proof against a replica that forgot nothing. View changes told to others come to light when a
+new view cites them.
 """
