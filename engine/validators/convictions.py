@@ -88,18 +88,30 @@ def read_evidence(state: State, row: int) -> Evidence:
 
 
 def exclude(state: State, place: int) -> None:
-    """Under the automatic rule: schedule the removal of the first convicted validator at `place`, if
-    nothing is scheduled and enough others remain."""
+    """Under the automatic rule: schedule the removal of the first validator at `place` whose present key
+    was convicted, if nothing is scheduled and enough others remain."""
     count = state.count
     if count["exclusion_rule"] != ExclusionRule.AUTOMATIC or not count["evidence"]:
         return
     if boundary.pending(state) or check_shrink(state):
         return
-    columns, used = state.validators.columns, count["validators"]
-    convicted = (columns["convictions"][:used] > 0) & (columns["status"][:used] == ValidatorStatus.ACTIVE)
-    rows = np.flatnonzero(convicted)
-    if rows.shape[0]:
-        boundary.schedule_removal(state, int(rows[0]), place)
+    convicted = _find_convicted(state)
+    if convicted.shape[0]:
+        boundary.schedule_removal(state, int(convicted.min()), place)
+
+
+def _find_convicted(state: State) -> np.ndarray:
+    """Active validators whom evidence convicts under the key that they sign with now.
+
+    An older key may have been rotated away because it was stolen: what the thief signs must not exclude
+    the honest owner.
+    """
+    used, columns = state.count["evidence"], state.evidence.columns
+    signers = columns["validator"][:used]
+    keys = state.validators.columns["key"][signers]
+    is_present = columns["epoch"][:used] >= state.validator_keys.columns["first_epoch"][keys]
+    is_active = state.validators.columns["status"][signers] == ValidatorStatus.ACTIVE
+    return signers[is_present & is_active]
 
 
 def _convict(state: State, evidence: Evidence) -> Entry:

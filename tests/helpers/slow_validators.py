@@ -35,7 +35,7 @@ class SlowValidators:
     pending: tuple[Any, int, int] | None = None  # command, boundary, newcomer
     wedged_at: int = 0
     automatic: bool = False
-    convicted: dict[int, set[tuple[int, int]]] = field(default_factory=dict)  # (view, seq) by validator
+    convicted: dict[int, dict[tuple[int, int], bytes]] = field(default_factory=dict)  # key by (view, seq)
     endpoints: dict[int, Endpoint] = field(default_factory=dict)
     used: set[bytes] = field(default_factory=set)
 
@@ -110,19 +110,23 @@ class SlowValidators:
         """Judge two votes signed with `key`."""
         if epoch >= len(self.epochs) or replica not in self.epochs[epoch]:
             return Code.BAD_EVIDENCE
-        before = self.convicted.setdefault(replica, set())
+        before = self.convicted.setdefault(replica, {})
         if (view, seq) in before:
             return Code.ALREADY_REPORTED
         if len(before) == 16:
             return Code.LIMIT_REACHED
         if self.epochs[epoch][replica] != key:
             return Code.BAD_EVIDENCE
-        before.add((view, seq))
+        before[view, seq] = key
         return Code.OK
 
     def end(self, height: int) -> None:
         """After the block at `height`."""
-        convicted = [member for member in sorted(self.members) if self.convicted.get(member)]
+        convicted = [
+            member
+            for member, key in sorted(self.members.items())
+            if key in self.convicted.get(member, {}).values()
+        ]
         if self.automatic and convicted and not self.pending and self._may_shrink():
             self._begin(height, RemoveValidator(convicted[0]))
         if self.pending and self.pending[1] == height:

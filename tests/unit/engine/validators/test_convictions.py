@@ -147,6 +147,18 @@ def test_where_four_are_left_the_convicted_wait_for_a_replacement():
     assert [member.id for member in venue.machine.epoch().members] == [0, 1, 3, 4]
 
 
+def test_a_stolen_key_that_was_rotated_away_convicts_its_owner_but_does_not_exclude_it():
+    venue = Venue(validators=6)
+    venue.commands(SetExclusionRule(1), RotateValidatorKey(2, NEW.public_key))
+    run_to(venue, 12)
+    assert report(venue, contradiction(2, LIAR, 0, 5)) == [Code.OK]
+    run_to(venue, 30)
+    assert status(venue, 2) == ValidatorStatus.ACTIVE and venue.machine.epoch().number == 1
+    assert report(venue, contradiction(2, NEW, 1 << 32, 15, epoch=1)) == [Code.OK]
+    run_to(venue, 60)
+    assert status(venue, 2) == ValidatorStatus.REMOVED
+
+
 def test_a_wrong_count_of_convictions_is_found():
     venue = Venue()
     report(venue, contradiction(2, LIAR, 0, 7))
