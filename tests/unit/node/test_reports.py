@@ -15,7 +15,7 @@ from consensus.proofs import signing_digest
 from engine.batch import decode_batch
 from engine.envelope import EnvelopeKind
 from node import reports
-from node.reports import FILES_MAX, Reports, read_proof
+from node.reports import FILES_PER_REPLICA, Reports, read_proof
 from node.setup import create_network
 from node.telemetry import Log
 from node.validators import Membership
@@ -31,7 +31,7 @@ class _Watcher:
 
     def __init__(self, root: Path) -> None:
         warm_kernels()
-        self.ledger = MemoryLedger(create_network(root / "net", 1))
+        self.ledger = MemoryLedger(create_network(root / "net", 4))
         self.node = MemoryNode(self.ledger, 0)
         self.ledger.nodes.append(self.node)
         self.log = StringIO()
@@ -43,15 +43,15 @@ class _Watcher:
         chain_id = self.ledger.network.chain_id
         return Reports(self.folder, chain_id, membership, Ed25519Verifier(), Log(self.log, "debug"))
 
-    def lie(self, seq: int) -> Blame:
+    def lie(self, seq: int, liar: int = 0) -> Blame:
         halves = []
         for body in (b"a" * 32, b"b" * 32):
             message = signing_digest(self.ledger.network.chain_id, 0, PREPARE, 0, seq, body)
-            halves.append(Prepare(0, seq, body, 0, self.ledger.signers[0].sign(message)))
-        return Blame(0, "equivocation", tuple(halves))
+            halves.append(Prepare(0, seq, body, liar, self.ledger.signers[liar].sign(message)))
+        return Blame(liar, "equivocation", tuple(halves))
 
-    def report(self, seq: int) -> None:
-        self.reports.add(0, self.lie(seq).evidence)
+    def report(self, seq: int, liar: int = 0) -> None:
+        self.reports.add(liar, self.lie(seq, liar).evidence)
 
     @property
     def convicted(self) -> int:
@@ -111,10 +111,32 @@ async def test_what_convinces_nobody_else_is_not_kept(watcher):
     assert not watcher.folder.exists()
 
 
-async def test_the_folder_is_bounded(watcher):
-    for seq in range(1, FILES_MAX + 10):
+async def test_one_liar_leaves_room_for_the_evidence_against_another(watcher):
+    for seq in range(1, FILES_PER_REPLICA + 10):
         watcher.report(seq)
-    assert len(list(watcher.folder.iterdir())) == FILES_MAX
+    assert len(list(watcher.folder.iterdir())) == FILES_PER_REPLICA
+    watcher.report(7, liar=1)
+    assert len(list(watcher.folder.iterdir())) == FILES_PER_REPLICA + 1
+    await _run_until(watcher, FILES_PER_REPLICA + 1)
+    assert watcher.ledger.machine.state.validators.columns["convictions"][:2].tolist() == [
+        FILES_PER_REPLICA,
+        1,
+    ]
+
+
+async def test_what_the_ledger_has_makes_room_again(watcher, monkeypatch):
+    monkeypatch.setattr(reports, "RETRY_SECONDS", 0)
+    for seq in range(1, FILES_PER_REPLICA + 1):
+        watcher.report(seq)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watcher.reports.run, watcher.node)
+            while list(watcher.folder.iterdir()):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    assert watcher.convicted == FILES_PER_REPLICA
+    watcher.report(100)
+    assert len(list(watcher.folder.iterdir())) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"zz", b"00", b"ff" * 4000, b"\xff\xfe"])
