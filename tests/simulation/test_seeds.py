@@ -42,6 +42,12 @@ def test_seven_replicas_stay_safe_and_finish(seed: int) -> None:
     assert run(seed, 7).failure == ""
 
 
+@pytest.mark.parametrize("seed", range(20, 28))
+def test_a_lone_replica_stays_safe_and_finishes(seed: int) -> None:
+    """It has nobody to correct its clock: at seed 23 that leaps far ahead, and back."""
+    assert run(seed, 1).failure == ""
+
+
 def test_the_seeds_meet_what_they_are_meant_to_meet() -> None:
     """Within as many as `kontor sim` runs before it holds an unmet path against them."""
     met: dict[str, int] = {}
