@@ -45,12 +45,14 @@ class Batches:
 
     held       everything not yet delivered, in order of arrival
     pending    held, and in no proposal of this view: what a primary proposes next, in that order
+    waiting    pending, by origin
     wanted     lacking
     """
 
     def __init__(self, origin_max: int) -> None:
         self.held: dict[bytes, Held] = {}
         self.pending: dict[bytes, None] = {}
+        self.waiting: dict[int, dict[bytes, None]] = {}
         self.wanted: dict[bytes, Wanted] = {}
         self._origin_max = origin_max
         self._counts: dict[int, int] = {}  # held, by origin
@@ -80,8 +82,18 @@ class Batches:
         self.held[digest] = Held(ready.origin, ready.orders, ready.size, now_us)
         self._counts[ready.origin] = self._counts.get(ready.origin, 0) + 1
         if digest not in self._assigned:
-            self.pending[digest] = None
+            self._await(digest)
         return self._arrived(digest) if is_wanted else []
+
+    def _await(self, digest: bytes) -> None:
+        self.pending[digest] = None
+        self.waiting.setdefault(self.held[digest].origin, {})[digest] = None
+
+    def _take(self, digest: bytes) -> None:
+        """It waits no more; call this while it is still held."""
+        if digest in self.held:
+            self.pending.pop(digest, None)
+            self.waiting.get(self.held[digest].origin, {}).pop(digest, None)
 
     def _arrived(self, digest: bytes) -> list[int]:
         completed = []
@@ -114,7 +126,7 @@ class Batches:
     def assign(self, block: Block) -> None:
         """The batches of `block` have a place: propose them nowhere else in this view."""
         for digest in block.batches:
-            self.pending.pop(digest, None)
+            self._take(digest)
         self._assigned.update(block.batches)
 
     def is_settled(self, digest: bytes) -> bool:
@@ -146,10 +158,10 @@ class Batches:
     def settle(self, block: Block) -> None:
         """`block` goes to execution: its batches are done."""
         for digest in block.batches:
+            self._take(digest)
             held = self.held.pop(digest, None)
             if held is not None:
                 self._counts[held.origin] -= 1
-            self.pending.pop(digest, None)
             self._settled[digest] = None
         self._assigned.difference_update(block.batches)
         self._stored.difference_update(block.batches)
@@ -172,4 +184,7 @@ class Batches:
         self._assigned.clear()
         self.wanted.clear()
         self._lacking.clear()
-        self.pending = dict.fromkeys(self.held)
+        self.pending.clear()
+        self.waiting.clear()
+        for digest in self.held:
+            self._await(digest)

@@ -188,7 +188,10 @@ class Ordering:
 
     def on_batch_ready(self, ready: BatchReady) -> None:
         """A payload is at hand: blocks that lacked only it move on."""
+        is_late = ready.digest in self._batches.wanted
         completed = self._batches.add(ready, self._state.now_us)
+        if is_late:
+            self.pace.on_late_payload(ready.digest)
         self.times.note(ready.digest)
         for seq in completed:
             slot = self.slots.get(seq)

@@ -3,11 +3,14 @@
 Two deadlines, both doubled by each view that brought nothing. *Stalled*: work is pending and nothing
 was delivered for the deadline of `pace`; finds a dead primary fast. *Ignored*: one batch has waited for
 `patience_us`, whatever else was delivered (full blocks in order of arrival excuse that). A primary that
-is alive and slow, or leaves somebody out, is found sooner: `pace` says by which rules. Complaining
-changes nothing by itself: the replica goes on voting, so one that was merely cut off cannot wedge
-itself. Only n−f complaints end a view.
+is alive and slow, or leaves somebody out, is found sooner: `pace` says by which rules. A primary is not
+to blame for what a liar sent to backups alone: before one of these deadlines counts, a backup hands over
+what it waits for, and the primary gets time to propose it. Complaining changes nothing by itself: the
+replica goes on voting, so one that was merely cut off cannot wedge itself. Only n−f complaints end a
+view.
 """
 
+from collections.abc import Iterable
 from itertools import islice
 
 from consensus.batches import Batches
@@ -44,6 +47,7 @@ class Pacemaker:
         self._busy_since_us = 0
         self._view_since_us = 0
         self._due_us = 0
+        self._reminded_us: int | None = None
         self._overslept = False
         self._delivered = 0
 
@@ -84,21 +88,20 @@ class Pacemaker:
             return
         if self._was_late():
             return
-        timeout = self._timeout_us()
+        timeout, pace = self._timeout_us(), self._ordering.pace
         stalled_us = state.now_us - self._last_progress_us()
-        pace = self._ordering.pace
-        ignored_us = 0 if pace.is_loaded else state.now_us - self._oldest_since_us()
         patience = self._scaled(state.config.patience_us)
+        is_stalled = stalled_us >= timeout and self._owed_us() >= timeout // 4
+        is_ignored = not pace.is_loaded and pace.handed_for_us() >= patience // 2
         fault = pace.fault()
-        is_overdue = stalled_us >= timeout or ignored_us >= patience or bool(fault)
-        self._dissatisfied = is_overdue and not is_behind
+        self._dissatisfied = (is_stalled or is_ignored or bool(fault)) and not is_behind
         if self._dissatisfied:
             state.count(f"{fault or 'silent'}_primaries")
             self._complain()
-        elif pace.passed_over in self._batches.pending:
-            self._remind(timeout, [pace.passed_over])
-        elif stalled_us >= timeout // 2 or ignored_us >= patience // 2:
-            self._remind(timeout, list(islice(self._batches.pending, REMINDED_MAX)))
+        elif stalled_us >= timeout // 2:
+            self._remind(timeout)
+        else:
+            self._hand_over(timeout, pace.take_overdue(patience // 2))
         self._armed = True
         half = timeout // 2
         self._set_timer(half if stalled_us >= timeout else max(half - stalled_us % half, 1_000))
@@ -129,17 +132,41 @@ class Pacemaker:
             latest = state.progress_us = self._busy_since_us = self._view_since_us = state.now_us
         return latest
 
-    def _oldest_since_us(self) -> int:
-        oldest = next(iter(self._batches.held.values()), None)
-        since = oldest.since_us if oldest else self._state.now_us
-        return min(max(since, self._view_since_us), self._state.now_us)
+    def _owed_us(self) -> int:
+        """For how long the primary has had something to do that we know of."""
+        state, ordering = self._state, self._ordering
+        if state.boundary > state.committed:
+            return state.now_us - self._last_progress_us()
+        offered = [
+            slot.offered_us
+            for seq, slot in ordering.slots.items()
+            if seq > state.committed and slot.proposal is not None
+        ]
+        if self._reminded_us is not None and self._reminded_us >= self._last_progress_us():
+            offered.append(self._reminded_us)
+        return state.now_us - min(offered, default=state.now_us)
 
-    def _remind(self, interval_us: int, waiting: list[bytes]) -> None:
-        """Hand the primary batches it has not proposed: perhaps it never got them."""
-        state = self._state
-        if waiting and state.may("remind", state.primary, interval_us):
-            state.emit(SendBatches(state.primary, tuple(waiting)))
-            state.count("reminders")
+    def _remind(self, interval_us: int) -> None:
+        """Nothing comes: hand the primary batches it has not proposed. Perhaps it never got them."""
+        state, waiting = self._state, tuple(islice(self._batches.pending, REMINDED_MAX))
+        if not waiting or not state.may("remind", state.primary, interval_us // 4):
+            return
+        if self._reminded_us is None or self._reminded_us < self._last_progress_us():
+            self._reminded_us = state.now_us
+        state.emit(SendBatches(state.primary, waiting))
+        state.count("reminders")
+
+    def _hand_over(self, interval_us: int, overdue: Iterable[bytes]) -> None:
+        """Batches are passed over: spread them. If only we had them, nobody could tell the primary when
+        they came, and it would have to give each a block of its own."""
+        state, names = self._state, tuple(islice(overdue, REMINDED_MAX))
+        if not names or not state.may("hand-over", state.primary, interval_us // 4):
+            return
+        self._ordering.pace.note_handed(names)
+        others = [replica for replica in state.replicas.ids if replica not in (state.id, state.primary)]
+        for replica in (state.primary, *others):
+            state.emit(SendBatches(replica, names))
+        state.count("reminders")
 
     def _scaled(self, timeout_us: int) -> int:
         return timeout_us << min(self.attempts, self._state.config.timeout_doublings_max)
@@ -239,6 +266,7 @@ class Pacemaker:
         self.evidence = ()
         self._dissatisfied = False
         self._view_since_us = self._state.now_us
+        self._reminded_us = None
         self._count()
 
     def on_new_view_timer(self) -> None:

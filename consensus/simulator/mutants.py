@@ -33,7 +33,7 @@ from consensus.simulator.sync import StateSync
 from consensus.simulator.trial import SimResult, run
 from consensus.state import ReplicaState
 
-SEEDS_MAX = 60  # a mutant that survives so many seeds has survived
+SEEDS_MAX = 100  # a mutant that survives so many seeds has survived
 
 
 @dataclass(frozen=True)

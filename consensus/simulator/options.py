@@ -29,6 +29,7 @@ STRATEGIES = (
     "split",
     "missync",
     "misdate",
+    "frame",
     "misorder",
     "censor",
     "postpone",

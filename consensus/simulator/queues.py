@@ -37,6 +37,7 @@ class Bounds:
             "_votes": max(n, config.window),
             "held": work,
             "pending": work,
+            "waiting.*": work,
             "wanted": work,
             "_assigned": work,
             "_stored": work,

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from consensus.messages import Ack, Arrival, Message
+from consensus.messages import Ack, Arrival, BatchPayload, Message, Prepare
 from consensus.receive_times import ReceiveTimes
 from consensus.replica import Replica
+from consensus.simulator.app import make_payload
 from consensus.simulator.liar import Liar
 
 DAWDLE_US = 300_000  # between two proposals: just fast enough for the simulator's request timeout
@@ -103,6 +104,18 @@ class Misdating(Liar):
             self.put(to, replace(message, signature=self.rng.randbytes(64)))
 
 
+class Framing(Liar):
+    """Gives each backup micro-batches that nobody else gets, so that an honest primary seems to leave them
+    out, and withholds its acks."""
+
+    def send(self, source: int, to: int, message: Message) -> None:
+        if not isinstance(message, Ack):
+            self.put(to, message)
+        primary = self.replicas.primary(message.view) if isinstance(message, Prepare) else self.id
+        if primary not in (self.id, to) and self.rng.random() < 0.3:
+            self.put(to, BatchPayload(make_payload(self.rng.randrange(1 << 40, 1 << 41), 1)))
+
+
 CORES: dict[str, type[Replica]] = {
     "misorder": _core(_Misordering),
     "censor": _core(_Censoring),
@@ -110,4 +123,8 @@ CORES: dict[str, type[Replica]] = {
     "dawdle": _core(_Dawdling),
     "drip": _core(_Dripping),
 }
-UNFAIR: dict[str, Callable[..., Liar]] = {"misdate": Misdating, **dict.fromkeys(CORES, Liar)}
+UNFAIR: dict[str, Callable[..., Liar]] = {
+    "misdate": Misdating,
+    "frame": Framing,
+    **dict.fromkeys(CORES, Liar),
+}

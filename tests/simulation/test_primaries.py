@@ -26,6 +26,15 @@ def led_by(strategy: str, seed: int, options: SimOptions | None = None) -> Clust
     raise AssertionError("no seed made replica 0 the liar")
 
 
+def not_led_by(strategy: str, seed: int) -> Cluster:
+    """A cluster in which somebody else cheats."""
+    for attempt in range(100 * seed, 100 * seed + 100):
+        cluster = Cluster(n=4, seed=attempt, options=SimOptions(strategies=(strategy,)))
+        if 0 not in cluster.byzantine:
+            return cluster
+    raise AssertionError("no seed made another replica the liar")
+
+
 def load(cluster: Cluster, seconds: float, gap_us: int, batches: int = 1) -> None:
     """Work arrives all the time, at every replica in turn."""
     for turn in range(int(seconds * SECOND_US) // gap_us):
@@ -104,6 +113,19 @@ def test_an_honest_primary_keeps_its_place_although_a_backup_withholds_and_forge
 ) -> None:
     cluster = Cluster(n=4, seed=seed, options=SimOptions(strategies=("misdate",)))
     load(cluster, 3, 5 * MS_US, batches=4)
+    cluster.run_until_quiet()
+    check_agreement(cluster)
+    assert cluster.view() == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(("gap_us", "batches"), [(10_000, 4), (40_000, 1), (250_000, 1)])
+def test_an_honest_primary_keeps_its_place_although_backups_get_batches_that_it_never_got(
+    seed: int, gap_us: int, batches: int
+) -> None:
+    cluster = not_led_by("frame", seed)
+    load(cluster, 3, gap_us, batches)
+    assert cluster.view() == 0
     cluster.run_until_quiet()
     check_agreement(cluster)
     assert cluster.view() == 0
