@@ -200,6 +200,10 @@ class Replica:
         """Whether this replica is a validator now, holds the key the epoch names, and trusts its state."""
         return self._state.may_vote
 
+    def add_signer(self, signer: VoteSigner) -> None:
+        """One more key of this replica. It signs in the epochs that name it."""
+        self._state.add_signer(signer)
+
     @property
     def boundary(self) -> int:
         """The last block of this epoch, or the block at which the chain stops; 0: none is in sight."""

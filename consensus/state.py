@@ -194,6 +194,10 @@ class ReplicaState:
         """Whether this replica is a validator now. If not, it follows and signs nothing."""
         return self.id in self.replicas
 
+    def add_signer(self, signer: VoteSigner) -> None:
+        """One more key of this replica."""
+        self._signers[signer.public_key] = signer
+
     @property
     def _signer(self) -> VoteSigner | None:
         return self._signers.get(self.replicas.keys.get(self.id, b""))

@@ -33,6 +33,12 @@ def new_seed() -> bytes:
     return os.urandom(SEED_SIZE)
 
 
+def new_signer() -> tuple[bytes, bytes]:
+    """A fresh seed, and its public key."""
+    seed = new_seed()
+    return seed, Ed25519Signer(seed).public_key
+
+
 def write_seed(path: Path, seed: bytes) -> None:
     """Write a secret seed as hex with mode 0600. Refuses to overwrite."""
     _write_new(path, seed.hex().encode() + b"\n", 0o600)

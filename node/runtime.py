@@ -84,6 +84,7 @@ from node.reports import Reports
 from node.services import BalanceAnswer, NodeStatus, ProvenBlock, TransferStatus, VerdictCache
 from node.signer.opening import NodeSigner
 from node.signer.remote import RemoteSigner
+from node.signer.ring import KeyRing
 from node.snapshots import Snapshots
 from node.state_sync.fetching import StateFetcher
 from node.state_sync.serving import StateServer
@@ -146,6 +147,7 @@ class Node:
         self._timers = Timers()
         self._view_budgets = Buckets(VIEW_MESSAGES_PER_SECOND, VIEW_MESSAGES_BURST)
         self._disk = trio.CapacityLimiter(1)
+        self._key_files = trio.CapacityLimiter(1)
         self._nursery: trio.Nursery
         self._disk_seconds = 0.0  # of a small transaction, smoothed
         self._view = 0
@@ -307,6 +309,22 @@ class Node:
         """A checkpoint may have brought others, or other ways to reach them."""
         membership = self._parts.membership
         membership.update(await self._parts.executor.query(membership.read))
+        ring = self._parts.signer
+        if isinstance(ring, KeyRing):
+            spans = membership.current.spans.get(self.replica_id, ())
+            if {span.key for span in spans} - {signer.public_key for signer in ring.signers}:
+                await self._open_keys(ring)
+
+    async def _open_keys(self, ring: KeyRing) -> None:
+        """The ledger names a key of ours that was not there when this node started."""
+        try:
+            found = await trio.to_thread.run_sync(ring.open_more, limiter=self._key_files)
+        except LedgerError as error:
+            self._parts.log.warning("a key of this node cannot be opened", error=str(error))
+            return
+        for signer in found:
+            self._replica.add_signer(signer)
+            self._parts.log.info("one more key", key=signer.public_key.hex())
 
     def on_proven(self, block: ProvenBlock) -> None:
         """f+1 replicas attest a block that we executed."""

@@ -35,6 +35,7 @@ from node.runtime import Node, Parts
 from node.services import VerdictCache
 from node.setup import check_node_identity
 from node.signer.opening import NodeSigner, open_signer
+from node.signer.ring import KeyRing
 from node.snapshots import Snapshots
 from node.state_sync.fetching import StateFetcher
 from node.state_sync.serving import StateServer
@@ -211,7 +212,7 @@ def build_node(
     replica = Replica(
         replica_id,
         replicas,
-        [signer],
+        signer.signers if isinstance(signer, KeyRing) else [signer],
         verifier,
         replica_config(config, network),
         stores.ledger.votes(),

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from consensus.primitives.errors import LedgerError
+from consensus.primitives.errors import ConfigError, LedgerError
 
 if TYPE_CHECKING:
     from node.client import Client, Rejected
@@ -24,6 +24,12 @@ one change at a time. The command waits until it is in force, unless --no-wait i
   kontor validator replace 2 --entry new.toml --network network.toml --admin admin.seed
 
 An entry is what `kontor init --join network.toml --as-validator` prints on the new node.
+"""
+ROTATE_HELP = """\
+Makes another consensus key with a signing record of its own in DIR, beside the present ones, and has
+the ledger name it. Run it on the node's machine, as the node's user. The node may run: it opens the key by
+itself, and signs with it from the next epoch on. A key whose change was refused is used next time.
+Former keys and their records stay in DIR. A node whose key a separate signer holds is replaced instead.
 """
 POLL_SECONDS = 0.25
 
@@ -43,11 +49,13 @@ def register(subparsers: "Subparsers") -> None:
         action.add_argument("validator", type=int, metavar="ID", help="the validator's id")
     for action in (add, replace, move):
         action.add_argument("--entry", type=Path, required=True, metavar="FILE", help="the validator's entry")
+    rotate = _add(actions, "rotate", "another consensus key for a running node", ROTATE_HELP)
+    rotate.add_argument("--home", type=Path, required=True, metavar="DIR", help="the node's directory")
     wedge = _add(actions, "wedge", "stop at a checkpoint, for an upgrade", HELP)
     wedge.add_argument("height", type=int, nargs="?", default=0, help="default: as soon as possible")
     rule = _add(actions, "rule", "what happens to validators that evidence convicts", HELP)
     rule.add_argument("rule", choices=("manual", "automatic"), help="automatic: they are removed")
-    for action in (add, replace, move, remove, wedge, rule):
+    for action in (add, replace, move, remove, rotate, wedge, rule):
         _add_common(action, change, is_change=True)
 
 
@@ -67,13 +75,15 @@ def show(args: argparse.Namespace) -> int:
 
 def change(args: argparse.Namespace) -> int:
     """Submit one command; wait until it is in force."""
-    command = _make_command(args)
+    command = _make_command(args) if args.action != "rotate" else None
 
     async def submit(client: "Client") -> int:
-        line = await client.command(command)
+        line = await client.command(command or await _make_rotation(args, client))
         epoch, boundary = int(line["qty"]), int(line["detail"])
         report: dict[str, Any] = {"boundary": boundary, "epoch": epoch}
-        if args.action in ("add", "replace"):
+        if args.action == "rotate":
+            report["validator"] = int(line["account"])
+        elif args.action in ("add", "replace"):
             report["validator"] = int(line["account" if args.action == "add" else "counter_account"])
         if args.action != "rule":
             _say(f"scheduled: in force after block {boundary:,}")
@@ -117,6 +127,33 @@ def _make_command(args: argparse.Namespace) -> tuple[Any, ...]:
     if args.action == "move":
         return commands.MoveValidator(args.validator, *endpoint)
     return commands.ReplaceValidator(args.validator, entry.consensus_key, *endpoint)
+
+
+async def _make_rotation(args: argparse.Namespace, client: "Client") -> tuple[Any, ...]:
+    """Make the key that follows. Raises `ConfigError` where the node's key is not in its home."""
+    from engine.commands import RotateValidatorKey
+    from node.config import Home, load_config
+    from node.joining import own_id
+    from node.keys import load_signer
+    from node.network import load_network
+    from node.signer.ring import make_next_key
+
+    home = Home(args.home)
+    config = load_config(home.config)
+    if config.signer.socket:
+        raise ConfigError(
+            f"{home.config} names a separate signer, which holds one key: its key cannot be rotated in place,"
+            " use `kontor validator replace`"
+        )
+    validator, chain_id = own_id(home, config), load_network(args.network).chain_id
+    if load_network(home.network).chain_id != chain_id:
+        raise ConfigError(f"{home.network} is of another chain than {args.network}: name the node's own")
+    rows = await client.validators()
+    mine = [span.key for row in rows if row.id == validator for span in row.keys]
+    if load_signer(home.consensus_seed).public_key not in mine:
+        raise ConfigError(f"the ledger knows no key of {home.root} as validator {validator}'s")
+    used = {span.key for row in rows for span in row.keys}
+    return RotateValidatorKey(validator, make_next_key(home, chain_id, used))
 
 
 def _run(args: argparse.Namespace, work: Callable[["Client"], Any]) -> int:
@@ -179,6 +216,8 @@ def _describe(action: str, report: dict[str, Any]) -> str:
         return "the rule is in force"
     if action == "wedge":
         return f"the ledger stops at block {report['boundary']}"
+    if action == "rotate":
+        return f"validator {report['validator']} signs with its new key after block {report['boundary']}"
     who = f"; the new validator has id {report['validator']}" if "validator" in report else ""
     return f"epoch {report['epoch']} starts after block {report['boundary']}{who}"
 

@@ -5,6 +5,7 @@ Read `consensus.signing` first: the rules. Then
     local      check, note, sign; the record is flushed beside the ledger's transaction
     record     the durable record: entries, whose it is, moved or not
     journal    the file under it: frames, checksums, torn tails
+    ring       all keys of a node that signs itself: one for each time it was rotated
     opening    the signer that a home's config.toml names; beginning a record
     server     the signer as a process of its own (`kontor signer`); `wire` is its language
     remote     the node's end of that
@@ -28,6 +29,10 @@ off the loop.
 2026-11-24. A home from a version without records does not start, and no record is made from its vote log:
 the log holds only the last vote of each place, and whether it is the newest log cannot be seen from it.
 The key is dead, and `kontor recover` makes a new one. Costs such a validator its id.
+
+2026-11-24. A rotated key gets a seed and a record of its own beside the old ones, and a running node opens
+them when a checkpoint shows that the ledger names the key. A process of its own holds one key only: a node
+that uses one is replaced, not rotated, until its language can name keys.
 
 2026-11-24. Nothing brings a lost record back. An older copy of it, restored together with the ledger of its
 time, is the one thing that nobody can notice on one machine: backups must leave `signer/` out.

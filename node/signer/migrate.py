@@ -19,6 +19,7 @@ from node.config import Home
 from node.keys import load_signer
 from node.signer.opening import signer_lock
 from node.signer.record import EXPORT_ID_SIZE, KINDS, SigningRecord
+from node.signer.ring import rotated
 
 FORMAT = 1
 FILE_MAX = 64 << 20
@@ -28,6 +29,10 @@ def export_record(home: Home, out: Path) -> dict[str, Any]:
     """Write the record of `home` to a new file `out` and let `home` sign no more; return a summary."""
     if out.exists():
         raise ConfigError(f"{out} exists: choose another --out")
+    if rotated(home):
+        raise ConfigError(
+            f"{home.root} holds more than one key, and an export takes one: `kontor validator replace` it"
+        )
     with signer_lock(home):
         record = SigningRecord.open(home.signing_record)
         try:

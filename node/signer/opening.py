@@ -14,6 +14,7 @@ from node.network import Network
 from node.signer.local import LocalSigner
 from node.signer.record import SigningRecord
 from node.signer.remote import RemoteSigner
+from node.signer.ring import KeyRing
 from node.storage import HomeLock
 
 _IN_USE = "a signer or a node already signs with this key; stop it first"
@@ -63,11 +64,13 @@ def open_signer(home: Home, config: Config, network: Network) -> Iterator[NodeSi
             remote.close()
         return
     with open_record(home, network.chain_id) as record:
-        local = LocalSigner(load_signer(home.consensus_seed), network.chain_id, record)
+        first = LocalSigner(load_signer(home.consensus_seed), network.chain_id, record)
+        ring = KeyRing(home, network.chain_id, first)
         try:
-            yield local
+            ring.open_more()
+            yield ring
         finally:
-            local.close()
+            ring.close()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from engine.commands import RemoveValidator, Wedge
 from node.client import Client, NotConnected, open_client
 from node.keys import load_signer
 from node.network import Rules, load_entry
+from node.signer.record import SigningRecord
 from node.start import run_node
 from ops import cli
 from tests.helpers.local_cluster import LocalCluster, free_ports, local_cluster
@@ -122,6 +123,29 @@ async def test_a_removed_validator_is_let_go_and_the_others_go_on(tmp_path):
         for number in range(RULES.checkpoint_interval):
             await cluster.submit(cluster.orders(new(0, 0, 1 + number, 0, 100, 5)))
         await _until(lambda: all(node.status().peers_connected == 3 for node in others))
+
+
+async def test_a_key_is_rotated_while_its_node_runs_and_the_quorum_needs_it(tmp_path, capsys):
+    async with local_cluster(tmp_path, rules=RULES) as cluster:
+        await cluster.submit(cluster.listing())
+        home = cluster.homes.nodes[1]
+        old = load_signer(home.consensus_seed).public_key
+        rotate = ["rotate", "--home", str(home.root)]
+        told = json.loads(await _kontor(cluster, capsys, *rotate, by_admin=True))
+        assert (told["epoch"], told["validator"]) == (1, 1)
+        await _until(lambda: all(node.status().epoch == 1 for node in cluster.nodes.values()))
+        named = cluster.nodes[1]._replica.replicas.keys[1]
+        assert named != old and named == load_signer(home.root / "keys" / "consensus-2.seed").public_key
+        # Without one other node, nothing is decided unless the new key votes.
+        await cluster.stop(3)
+        await cluster.submit(cluster.orders(new(0, 0, 1, 0, 100, 5)))
+        assert cluster.nodes[1].status().votes
+        # It finds both keys when it starts again, and the former record stands as it did.
+        await cluster.stop(1)
+        assert SigningRecord.open(home.signing_record).public_key == old
+        await cluster.start(1)
+        await cluster.submit(cluster.orders(new(0, 1, 2, 1, 100, 5)), to=1)
+        assert cluster.nodes[1].status().votes
 
 
 async def test_a_wedged_network_stands_still_until_its_operators_name_the_height(tmp_path):
