@@ -27,6 +27,25 @@ Read `services` first (what a running node offers), then `runtime` (the loop).
     desk        who waits for which envelope, and the answer each of them gets
     client      the SDK
 
+What others can make a node hold in memory
+
+    a peer      frame being read     `FRAME_BYTES_MAX` at most (`network`)
+                payloads unchecked   `QUEUE_MAX` (`payloads`); then its link is not read
+                payloads checked     `peers.pool_bytes`, and `COUNT_MAX` of them (`pool`): with n validators,
+                                     n times as much; what ran is let go of
+                messages             `PEER_EVENTS_MAX` by weight (`inbox`); then its link is not read
+                frames to it         `peers.queue_bytes` and one frame; beyond it the link is closed.
+                                     Away: `AWAY_BYTES_MAX` (`transport`)
+                answers to it        `ANSWERS_MAX` at a time, none beyond `QUEUED_BYTES_MAX` (`answers`)
+                state it fetches     `QUEUE_MAX` requests (`state_sync.serving`),
+                                     `BULK_BYTES_MAX` of answers (`transport`)
+    a stranger  connections          `HANDSHAKES_MAX` to the peer port, `STRANGERS_MAX` to the client port;
+                                     `HELLO_BYTES_MAX` and `GREETING_BYTES_MAX` of each are read
+    a client    requests             `admission.client_queue_bytes`, `REQUESTS_MAX`, `QUERIES_MAX` (`ingress`)
+                answers              `REPLY_BYTES_MAX` (`ingress`)
+    clients     not yet admitted     `admission.queue_bytes`, of all together
+    anybody     verdicts, votes      the newest, by count: `VerdictCache`, `REMEMBERED_MAX` (`votes`)
+
 Decisions
 
 2026-11-24. One duplex connection for each pair of validators; the lower id dials. Two simplex links
