@@ -109,7 +109,7 @@ class Replica:
         if delivered > committed:
             raise StorageError(
                 f"the vote log knows committed block {delivered}, the ledger ends at {committed}: "
-                "they belong together; restore both from one backup"
+                "they belong together, and neither may come from a backup; run `kontor recover`"
             )
         if state.is_wedged and max(committed, *state.votes.accepted, state.low) > state.low:
             raise ConfigError(

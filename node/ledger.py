@@ -3,7 +3,8 @@
 One LMDB environment; one transaction with fsync per turn of the loop holds everything that turn
 must make durable (`Turn`). Only when it has returned may a message of the turn be sent.
 
-    meta     chain, replica, format; base: blocks up to here may be absent, since a state was fetched instead;
+    meta     chain, replica, format; id: random, the signer's record knows it; turns: transactions so far;
+             base: blocks up to here may be absent, since a state was fetched instead;
              swap: the height of a fetched state that is to replace the directory of the old one
     votes    the replica's vote log: key -> checksum, value
     blocks   seq (8 bytes, big-endian) -> commit certificate
@@ -14,6 +15,7 @@ LMDB keeps pages whole but does not notice a flipped bit, so everything read bac
 votes by a checksum, payloads by their digest, blocks by their canonical encoding.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +25,12 @@ from blake3 import blake3
 from consensus.messages import CODEC, CommitCert, batch_digest
 from consensus.primitives.errors import ConfigError, ProtocolError
 from node import faults
+from node.signer.binding import LEDGER_ID_SIZE
 from node.storage import check_damage, open_environment, storage_errors
 
-FORMAT = b"1"
+FORMAT = b"2"
 CHECKSUM_SIZE = 8
-_SWAP, _BASE = b"swap", b"base"
+_SWAP, _BASE, _ID, _TURNS = b"swap", b"base", b"id", b"turns"
 _SETTING = "ledger.blocks_mib"
 
 
@@ -67,9 +70,20 @@ class Ledger:
             self._pending = self._env.open_db(b"pending")
         try:
             self._claim({b"format": FORMAT, b"chain": chain_id, b"replica": str(replica).encode()})
+            self._turns = self._number(_TURNS)
         except BaseException:
             self._env.close()
             raise
+
+    @property
+    def id(self) -> bytes:
+        """Random, drawn when this ledger was created: a key votes with one ledger."""
+        return self._own_id
+
+    @property
+    def turns(self) -> int:
+        """Turns made durable since it was created."""
+        return self._turns
 
     def commit(self, turn: Turn) -> None:
         """Make all of `turn` durable, or nothing of it. Raises `StorageError`."""
@@ -92,6 +106,9 @@ class Ledger:
                 txn.put(_SWAP, _seq_key(turn.swap), db=self._meta)
             if turn.base:
                 txn.put(_BASE, _seq_key(turn.base), db=self._meta)
+            turns = int.from_bytes(txn.get(_TURNS, b"", db=self._meta), "big") + 1
+            txn.put(_TURNS, _seq_key(turns), db=self._meta)
+        self._turns = turns
         faults.slow_disk()
 
     def votes(self) -> dict[bytes, bytes]:
@@ -188,18 +205,20 @@ class Ledger:
         return cert
 
     def _claim(self, identity: Mapping[bytes, bytes]) -> None:
-        """Write our identity into a new ledger; refuse one that has another."""
+        """Write our identity, and a new id, into a new ledger; refuse one that has another."""
         with storage_errors(self.path, _SETTING):
             with self._env.begin(db=self._meta) as txn:
                 found = dict(txn.cursor())
             if not found:
+                found = {**identity, _ID: os.urandom(LEDGER_ID_SIZE)}
                 with self._env.begin(db=self._meta, write=True) as txn:
-                    for key, value in identity.items():
+                    for key, value in found.items():
                         txn.put(key, value)
-                return
         for key, value in identity.items():
             if found.get(key) != value:
                 raise ConfigError(self._mismatch(key, value, found.get(key, b"")))
+        self._own_id = found.get(_ID, b"")
+        check_damage(len(self._own_id) == LEDGER_ID_SIZE, self.path, "its id is missing")
 
     def _mismatch(self, key: bytes, wanted: bytes, found: bytes) -> str:
         if key == b"chain":

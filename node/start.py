@@ -92,6 +92,7 @@ async def run_node(
             log.close()
             log = _open_log(home, config)  # under the id just found
             with open_stores(home, config, network) as stores:
+                signer.bind(stores.ledger)
                 await _serve(home, config, network, signer, stores, log, report, handle_signals, task_status)
     finally:
         log.info("stopped")

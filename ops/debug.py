@@ -72,7 +72,10 @@ def heal_home(home: "Home") -> int:
     if len(network.validators) < 2:
         raise ConfigError(f"{home.network} lists one validator: there is nobody to fetch a state from")
     if not (home.data / "ledger").exists():
-        raise ConfigError(f"{home.data} holds no ledger: an empty node needs no healing, start it")
+        raise ConfigError(
+            f"{home.data} holds no ledger to heal: a node that voted before has lost its promises"
+            " with it, and comes back by `kontor recover`; one that never did needs no healing"
+        )
     with HomeLock(home.data):
         ledger = Ledger(
             home.data / "ledger", network.chain_id, own_id(home, config), config.ledger.blocks_mib << 20

@@ -1,17 +1,17 @@
-"""Measures how long an empty node takes to join a network by state transfer, and a node to restart.
+"""Measures how long a node without a state takes to join a network by state transfer, and a node to restart.
 
 The network starts from a prepared state: accounts and open orders made by the real machine in this
 process, then given to every node with a certificate (see `testnet.prepared`). Under a light load one
-node is killed, loses its disk and starts with nothing but its keys; the clock runs from the start of its
-process until it stands at the others' height. Then it is killed again, keeps its disk, and starts once
-more. All nodes and the load share this machine: say what else ran when you quote a figure.
+node is killed, loses its state (`kontor heal`: only its votes and blocks stay, or its key would be dead),
+and starts; the clock runs from the start of its process until it stands at the others' height. Then it
+is killed again, keeps its disk, and starts once more. All nodes and the load share this machine: say what
+else ran when you quote a figure.
 """
 
 import argparse
 import json
 import os
 import platform
-import shutil
 import sys
 import tempfile
 import time
@@ -25,6 +25,7 @@ import trio
 from consensus.primitives.errors import ConfigError, LedgerError
 from node.config import Home
 from node.setup import NetworkHomes
+from ops.debug import heal_home
 from testnet.load import Pace, Tally
 from testnet.prepared import Prepared, prepare
 from testnet.run import wait_level
@@ -96,7 +97,7 @@ def summarise(join: Join) -> dict[str, Any]:
 
 
 async def measure(accounts: int, orders: int, rate: float) -> Join:
-    """One prepared network; one node loses its disk, then only its process."""
+    """One prepared network; one node loses its state, then only its process."""
     with tempfile.TemporaryDirectory(prefix="kontor-bench-") as directory:
         homes = open_network(Path(directory), 4)
         _say(f"preparing {accounts:,} accounts and {orders:,} orders")
@@ -108,7 +109,7 @@ async def measure(accounts: int, orders: int, rate: float) -> Join:
         ):
             nursery.start_soon(session.load, Pace(ORDERS_PER_ENVELOPE, envelopes_per_second=rate), Tally())
             await trio.sleep(2.0)
-            join_s = await _restart(session, lambda: shutil.rmtree(homes.nodes[JOINER].data))
+            join_s = await _restart(session, lambda: heal_home(homes.nodes[JOINER]))
             _say(f"joined in {join_s:.2f} s")
             events = read_events(homes.nodes[JOINER])
             restart_s = await _restart(session, lambda: None)
@@ -119,7 +120,7 @@ async def measure(accounts: int, orders: int, rate: float) -> Join:
         return _describe(homes, prepared, events, join_s, restart_s)
 
 
-async def _restart(session: Session, between: Callable[[], None]) -> float:
+async def _restart(session: Session, between: Callable[[], object]) -> float:
     """Kill a node, do something, and start it; return seconds until it is at the others' height."""
     launcher = session.launcher
     await launcher.kill(JOINER)

@@ -10,6 +10,7 @@ Read `consensus.signing` first: the rules. Then
     server     the signer as a process of its own (`kontor signer`); `wire` is its language
     remote     the node's end of that
     migrate    export and import: how a record changes its home
+    binding    which ledger a record belongs to, and how far that had come
     recovery   a new identity for a home whose key is dead
 
 Decisions
@@ -37,8 +38,14 @@ that uses one is replaced, not rotated, until its language can name keys.
 2026-11-24. Nothing brings a lost record back. An older copy of it, restored together with the ledger of its
 time, is the one thing that nobody can notice on one machine: backups must leave `signer/` out.
 
-2026-11-24. An export marks the record as moved before the file is written. Two homes can sign with one key
-only if the operator imports one file twice; the home that exported it asks for a word (`--undo`).
+2026-11-24. A record is bound to one ledger, by an id, before its first signature, and counts that ledger's
+transactions: an empty or older ledger has no promises to keep, and the record could not refuse what it
+would sign at new places. One transaction of difference is allowed, since a crash leaves that. A node
+whose ledger is lost is a new validator (`kontor recover`); fetching a state keeps the ledger.
+
+2026-11-24. An export marks the record as moved before the file is written, and names the ledger. Two homes
+can sign with one key only if the operator imports one file twice and copies the ledger, too; the home
+that exported it asks for a word (`--undo`).
 
 2026-11-24. The separate signer answers after its disk has the vote, so a node waits a round trip and a
 sync for each vote, inside its step. Letting votes of one turn share a sync would need a step that

@@ -21,6 +21,7 @@ from consensus.signing import (
     VoteRecord,
     check_place,
 )
+from node.signer.binding import VotingLedger, standing_of
 from node.signer.record import SigningRecord
 
 OnRefused = Callable[[SignatureRefused], None]
@@ -83,10 +84,16 @@ class LocalSigner:
         self._record = record
         self._writer = ThreadPoolExecutor(1, "signing-record")
         self._last: Future[None] | None = None
+        self._ledger: VotingLedger | None = None
 
     @property
     def public_key(self) -> bytes:
         return self._guard.public_key
+
+    def bind(self, ledger: VotingLedger) -> None:
+        """Vote with `ledger` from now on. Raises `ConfigError` if it is not the key's, or an older copy."""
+        self._record.bind_ledger(standing_of(ledger))
+        self._ledger = ledger
 
     def sign_vote(self, kind: str, epoch: int, view: int, seq: int, body: bytes, message: bytes) -> bytes:
         """Sign a vote; it may leave once `finish` returned. Raises `SignatureRefused`."""
@@ -118,7 +125,8 @@ class LocalSigner:
         """Start to write down what was signed."""
         if self._guard.has_fresh:
             votes, floor = self._guard.take()
-            self._last = self._writer.submit(self._record.append, votes, floor)
+            turn = self._ledger.turns + 1 if self._ledger else 0  # without one the record refuses
+            self._last = self._writer.submit(self._record.append, votes, floor, turn)
 
     def finish(self) -> None:
         """Wait until all that was begun is durable; from any thread. Raises `StorageError`."""

@@ -3,6 +3,9 @@
 The file holds no secret: the seed is copied by hand. Exporting marks the record here as moved first and
 writes the file then, so a crash between leaves a record that signs nothing and can be exported
 again. Importing takes nothing that knows less than what is there.
+
+The file names the ledger that the key voted with, and a node signs with that ledger alone: of the homes
+that import one file, only the one that goes on with this ledger has a key that signs.
 """
 
 import json
@@ -14,14 +17,15 @@ from blake3 import blake3
 
 from consensus.primitives.crypto import DIGEST_SIZE, PUBLIC_KEY_SIZE
 from consensus.primitives.errors import ConfigError
-from consensus.signing import PLACES_MAX, Floor, Place, SignatureRefused, VoteRecord, check_place
+from consensus.signing import NUMBER_MAX, PLACES_MAX, Floor, Place, SignatureRefused, VoteRecord, check_place
 from node.config import Home
 from node.keys import load_signer
+from node.signer.binding import LEDGER_ID_SIZE
 from node.signer.opening import signer_lock
 from node.signer.record import EXPORT_ID_SIZE, KINDS, SigningRecord
 from node.signer.ring import rotated
 
-FORMAT = 1
+FORMAT = 2
 FILE_MAX = 64 << 20
 
 
@@ -36,6 +40,11 @@ def export_record(home: Home, out: Path) -> dict[str, Any]:
     with signer_lock(home):
         record = SigningRecord.open(home.signing_record)
         try:
+            if not record.ledger_id:
+                raise ConfigError(
+                    f"{home.signing_record} knows no ledger yet, so two homes could begin with its export:"
+                    " start the node once, stop it, and export then"
+                )
             if not record.moved:
                 record.move(os.urandom(EXPORT_ID_SIZE))
             content = _describe(record)
@@ -68,7 +77,10 @@ def import_record(home: Home, path: Path, undo: bool = False) -> dict[str, Any]:
     with signer_lock(home):
         if home.signing_record.exists():
             _check_newer(home.signing_record, path, content, votes, undo)
-        SigningRecord.create(home.signing_record, public_key, chain_id, votes, replaces=True).close()
+        ledger_id, turn = bytes.fromhex(content["ledger"]), content["turn"]
+        SigningRecord.create(
+            home.signing_record, public_key, chain_id, votes, ledger_id, turn, replaces=True
+        ).close()
     return _summary(content)
 
 
@@ -78,16 +90,19 @@ def _check_newer(
     """Raise `ConfigError` unless `content` may take the place of the record at `record_path`."""
     record = SigningRecord.open(record_path)
     record.close()
-    same = (record.public_key.hex(), record.chain_id.hex()) == (content["public_key"], content["chain_id"])
-    if not same:
-        raise ConfigError(f"{record_path} belongs to another key or chain than {path}: choose another --home")
+    names = ("public_key", "chain_id", "ledger")
+    own = (record.public_key.hex(), record.chain_id.hex(), record.ledger_id.hex() or content["ledger"])
+    if own != tuple(content[name] for name in names):
+        raise ConfigError(
+            f"{record_path} belongs to another key, chain or ledger than {path}: choose another --home"
+        )
     if not record.moved:
         raise ConfigError(f"{record_path} signs here; only one that was exported is replaced: nothing to do")
     floor = record.votes.floor
-    if votes.floor.view < floor.view or votes.floor.seq < floor.seq:
+    if votes.floor.view < floor.view or votes.floor.seq < floor.seq or content["turn"] < record.turn:
         raise ConfigError(
-            f"{path} has the floor {tuple(votes.floor)}, below {tuple(floor)} of {record_path}:"
-            " it is older; import the newest export"
+            f"{path} has the floor {tuple(votes.floor)} and turn {content['turn']}, below {tuple(floor)} or"
+            f" turn {record.turn} of {record_path}: it is older; import the newest export"
         )
     for place, message in record.votes.places.items():
         is_history = _is_below(votes, place)
@@ -117,6 +132,8 @@ def _describe(record: SigningRecord) -> dict[str, Any]:
         "export": record.moved.hex(),
         "public_key": record.public_key.hex(),
         "chain_id": record.chain_id.hex(),
+        "ledger": record.ledger_id.hex(),
+        "turn": record.turn,
         "floor": [floor.view, floor.seq],
         "votes": [[*place, message.hex()] for place, message in record.votes.places.items()],
     }
@@ -127,6 +144,7 @@ def _summary(content: dict[str, Any]) -> dict[str, Any]:
     return {
         "public_key": content["public_key"],
         "chain_id": content["chain_id"],
+        "ledger": content["ledger"],
         "export": content["export"],
         "floor_view": view,
         "floor_seq": seq,
@@ -156,9 +174,16 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is damaged, or no export of a signing record: export it again")
     if content.get("format") != FORMAT:
         raise ConfigError(f"{path} has format {content.get('format')}; this version reads {FORMAT}")
-    sizes = {"export": EXPORT_ID_SIZE, "public_key": PUBLIC_KEY_SIZE, "chain_id": DIGEST_SIZE}
+    sizes = {
+        "export": EXPORT_ID_SIZE,
+        "public_key": PUBLIC_KEY_SIZE,
+        "chain_id": DIGEST_SIZE,
+        "ledger": LEDGER_ID_SIZE,
+    }
     if not all(_is_hex(content.get(name), size) for name, size in sizes.items()):
-        raise ConfigError(f"{path} names no key, chain and export: export it again")
+        raise ConfigError(f"{path} names no key, chain, ledger and export: export it again")
+    if type(content.get("turn")) is not int or not 0 <= content["turn"] < NUMBER_MAX:
+        raise ConfigError(f"{path} names no turn of the ledger: export it again")
     return content
 
 

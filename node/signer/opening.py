@@ -11,6 +11,7 @@ from consensus.signing import SignatureRefused, VoteSigner
 from node.config import Config, Home
 from node.keys import load_signer
 from node.network import Network
+from node.signer.binding import VotingLedger
 from node.signer.local import LocalSigner
 from node.signer.record import SigningRecord
 from node.signer.remote import RemoteSigner
@@ -27,6 +28,13 @@ class NodeSigner(VoteSigner, Protocol):
     """
 
     on_refused: Callable[[SignatureRefused], None]
+
+    def bind(self, ledger: VotingLedger) -> None:
+        """Vote with `ledger`; called before anything is signed.
+
+        Raises `ConfigError` if the key voted with another one, or if this is an older copy of it.
+        """
+        ...
 
     @property
     def is_urgent(self) -> bool:

@@ -2,6 +2,8 @@
 
     H  format, public key, chain id   first entry of the file; the chain is zeros until it is known
     B  chain id                       from now on of this chain
+    L  ledger id                      votes with this ledger, and with no other ever (see `binding`)
+    T  turn                           what follows was signed in this transaction of the ledger
     F  view, seq                      the floor rose
     M  export id                      moved: signs nothing until it is imported again
     1…7  view, seq, digest            a vote, by the place of its kind in KINDS
@@ -16,17 +18,20 @@ from pathlib import Path
 from consensus.certificates import ATTEST, CHECKPOINT, COMMIT, NEW_VIEW, PRE_PREPARE, PREPARE, VIEW_CHANGE
 from consensus.primitives.crypto import DIGEST_SIZE, PUBLIC_KEY_SIZE, ZERO_DIGEST
 from consensus.primitives.errors import ConfigError, StorageError
-from consensus.signing import NUMBER_MAX, Floor, Place, VoteRecord
+from consensus.signing import GENESIS, NUMBER_MAX, Floor, Place, VoteRecord
+from node.signer.binding import LEDGER_ID_SIZE, Standing, check_standing
 from node.signer.journal import BODY_MAX, DEAD_KEY, Journal
 
-FORMAT = 1
+FORMAT = 2
 KINDS = (PRE_PREPARE, PREPARE, COMMIT, ATTEST, CHECKPOINT, VIEW_CHANGE, NEW_VIEW)
 EXPORT_ID_SIZE = 16
 
-_HEADER, _BOUND, _FLOOR, _MOVED = 0x48, 0x42, 0x46, 0x4D
+_HEADER, _BOUND, _LEDGER, _TURN, _FLOOR, _MOVED = 0x48, 0x42, 0x4C, 0x54, 0x46, 0x4D
 _SIZES = {
     _HEADER: 2 + PUBLIC_KEY_SIZE + DIGEST_SIZE,
     _BOUND: DIGEST_SIZE,
+    _LEDGER: LEDGER_ID_SIZE,
+    _TURN: 8,
     _FLOOR: 16,
     _MOVED: EXPORT_ID_SIZE,
     **dict.fromkeys(range(1, len(KINDS) + 1), 16 + DIGEST_SIZE),
@@ -42,6 +47,8 @@ class SigningRecord:
         self.public_key = public_key
         self.chain_id = chain_id
         self.votes = votes
+        self.ledger_id = b""  # unknown until the key may sign for the first time
+        self.turn = 0  # of the ledger's transactions, the last one that something was signed in
         self.moved = b""  # the id of the export that took it elsewhere
         self._journal: Journal
 
@@ -52,12 +59,15 @@ class SigningRecord:
         public_key: bytes,
         chain_id: bytes = ZERO_DIGEST,
         votes: VoteRecord | None = None,
+        ledger_id: bytes = b"",
+        turn: int = 0,
         replaces: bool = False,
     ) -> "SigningRecord":
         """Begin the record of a key. The caller knows that the key signed nothing but `votes`."""
         if path.exists() and not replaces:
             raise ConfigError(f"{path} exists, and a record is never begun twice: choose another directory")
         record = cls(path, public_key, chain_id, votes or VoteRecord())
+        record.ledger_id, record.turn = ledger_id, turn
         record._journal = Journal.create(path, _bodies(record._entries()))
         return record
 
@@ -107,9 +117,23 @@ class SigningRecord:
                 f" {chain_id.hex()[:16]}: use the network.toml that this key signs for, or a new key"
             )
 
-    def append(self, votes: Sequence[tuple[Place, bytes]], floor: Floor | None = None) -> None:
-        """Make votes and a risen floor durable. Raises `StorageError`."""
-        entries = [_encode_vote(place, message) for place, message in votes]
+    def bind_ledger(self, standing: Standing) -> None:
+        """Vote with this ledger, and with no other ever. Raises `ConfigError` if it is not the one, whole."""
+        if not self.ledger_id and not self.votes.places and self.votes.floor == GENESIS:
+            self._journal.append([bytes([_LEDGER]) + standing.ledger_id])
+            self.ledger_id = standing.ledger_id
+        check_standing(self.ledger_id, self.turn, self.votes.floor, standing)
+
+    def append(self, votes: Sequence[tuple[Place, bytes]], floor: Floor | None = None, turn: int = 0) -> None:
+        """Make votes and a risen floor durable, signed in the ledger's transaction `turn`.
+
+        Raises `StorageError`, also if no ledger was bound.
+        """
+        if not self.ledger_id:
+            raise StorageError(f"{self.path} knows no ledger, so its key signs nothing yet")
+        entries = [_encode_turn(turn)] if turn > self.turn else []
+        self.turn = max(self.turn, turn)
+        entries += [_encode_vote(place, message) for place, message in votes]
         if floor is not None:
             entries.append(_encode_floor(floor))
         for place, message in votes:
@@ -138,6 +162,10 @@ class SigningRecord:
 
     def _entries(self) -> Iterator[bytes]:
         yield bytes([_HEADER]) + FORMAT.to_bytes(2, "big") + self.public_key + self.chain_id
+        if self.ledger_id:
+            yield bytes([_LEDGER]) + self.ledger_id
+        if self.turn:
+            yield _encode_turn(self.turn)
         yield _encode_floor(self.votes.floor)
         for place, message in self.votes.places.items():
             yield _encode_vote(place, message)
@@ -149,6 +177,10 @@ class SigningRecord:
 def _encode_vote(place: Place, message: bytes) -> bytes:
     numbers = place.view.to_bytes(8, "big") + place.seq.to_bytes(8, "big")
     return bytes([_CODES[place.kind]]) + numbers + message
+
+
+def _encode_turn(turn: int) -> bytes:
+    return bytes([_TURN]) + turn.to_bytes(8, "big")
 
 
 def _encode_floor(floor: Floor) -> bytes:
@@ -185,6 +217,10 @@ def _replay(path: Path, record: SigningRecord | None, body: bytes) -> SigningRec
             record = _begin(path, code, content)
         elif code == _BOUND:
             record.chain_id = content
+        elif code == _LEDGER:
+            record.ledger_id = content
+        elif code == _TURN:
+            record.turn = int.from_bytes(content, "big")
         elif code == _FLOOR:
             record.votes.raise_floor(Floor(*_numbers(content)))
         elif code == _MOVED:

@@ -4,11 +4,14 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from consensus.primitives.errors import ConfigError, LedgerError
+from consensus.primitives.errors import ConfigError, LedgerError, StorageError
 from node.config import Config, Home, load_config, write_config
+from node.joining import own_id
 from node.keys import load_signer
+from node.ledger import Ledger
 from node.network import Address, Validator
 from node.setup import create_node_keys
+from node.signer.binding import check_standing, standing_of
 from node.signer.journal import sync_folder
 from node.signer.record import SigningRecord
 from node.storage import HomeLock
@@ -29,7 +32,7 @@ def make_new_identity(
         old = config.node.id if old_id is None else old_id
         if old == new_id:
             raise ConfigError(f"--id {new_id} is the lost validator's: ids are never used twice")
-        _check_lost(home)
+        _check_lost(home, config)
         aside = _put_aside(home)
         validator = create_node_keys(home, new_id, peer, client)
         node = replace(
@@ -44,8 +47,8 @@ def make_new_identity(
     return old, validator, aside
 
 
-def _check_lost(home: Home) -> None:
-    """Raise `ConfigError` if key, record and ledger are all there: then nothing is lost."""
+def _check_lost(home: Home, config: Config) -> None:
+    """Raise `ConfigError` if key, record and the ledger they voted with are there: then nothing is lost."""
     try:
         public_key = load_signer(home.consensus_seed).public_key
         record = SigningRecord.open(home.signing_record)
@@ -53,11 +56,29 @@ def _check_lost(home: Home) -> None:
         record.check_ready(public_key)
     except LedgerError:
         return
-    if (home.data / "ledger").exists():
+    if (home.data / "ledger").exists() and _is_ours(home, config, record):
         raise ConfigError(
             f"{home.root} has its key, its signing record and its ledger: nothing is lost;"
             f" run `kontor start --home {home.root}`"
         )
+
+
+def _is_ours(home: Home, config: Config, record: SigningRecord) -> bool:
+    """Whether the key may go on with the ledger here. Raises `ConfigError` if config.toml is wrong."""
+    if not record.ledger_id:
+        return True  # it never signed
+    path, size = home.data / "ledger", config.ledger.blocks_mib << 20
+    try:
+        ledger = Ledger(path, record.chain_id, own_id(home, config), size)
+    except StorageError:
+        return False
+    try:
+        check_standing(record.ledger_id, record.turn, record.votes.floor, standing_of(ledger))
+    except LedgerError:
+        return False
+    finally:
+        ledger.close()
+    return True
 
 
 def _put_aside(home: Home) -> Path | None:

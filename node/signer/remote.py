@@ -16,6 +16,7 @@ import trio
 
 from consensus.primitives.errors import ConfigError, ProtocolError, StorageError
 from consensus.signing import SignatureRefused
+from node.signer.binding import VotingLedger, standing_of
 from node.signer.wire import FORMAT, receive, send
 
 ANSWER_SECONDS = 10.0
@@ -35,28 +36,37 @@ class RemoteSigner:
         self.on_refused = on_refused
         self._path = path
         self._lost = ""
+        self._ledger: VotingLedger | None = None
         self._link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._link.settimeout(ANSWER_SECONDS)
         try:
             self._link.connect(str(path))
-            answer = self._ask("hello", FORMAT, chain_id)
+            (public_key,) = self._ask("hello", FORMAT, chain_id)
         except (OSError, StorageError) as error:
             self._link.close()
             raise ConfigError(
                 f"no signer answers at {path} ({error}): start `kontor signer` with that --listen,"
                 " or correct 'signer.socket' in config.toml"
             ) from error
-        self._public_key: bytes = answer[0]
-        self._floor: tuple[int, int] = answer[1:]
+        self._public_key: bytes = public_key
 
     @property
     def public_key(self) -> bytes:
         return self._public_key
 
+    def bind(self, ledger: VotingLedger) -> None:
+        """Name the ledger that votes from now on. Raises `ConfigError` if the signer knows another."""
+        try:
+            self._ask("bind", *standing_of(ledger))
+        except StorageError as error:
+            raise ConfigError(str(error)) from error
+        self._ledger = ledger
+
     def sign_vote(self, kind: str, epoch: int, view: int, seq: int, body: bytes, message: bytes) -> bytes:
         """Have a vote signed, and written down. Raises `SignatureRefused` or `StorageError`."""
+        turn = self._ledger.turns + 1 if self._ledger else 0  # without one the signer refuses
         try:
-            (signature,) = self._ask("sign", kind, epoch, view, seq, body)
+            (signature,) = self._ask("sign", turn, kind, epoch, view, seq, body)
         except SignatureRefused as error:
             self.on_refused(error)
             raise

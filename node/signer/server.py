@@ -16,6 +16,7 @@ from typing import Any
 from consensus.primitives.crypto import Signer
 from consensus.primitives.errors import ConfigError, LedgerError, ProtocolError, StorageError
 from consensus.signing import NUMBER_MAX, Floor, SignatureRefused
+from node.signer.binding import LEDGER_ID_SIZE, Standing
 from node.signer.local import Guard
 from node.signer.record import SigningRecord
 from node.signer.wire import FORMAT, TEXT_MAX, receive, send
@@ -85,8 +86,8 @@ class SignerServer:
                 self._busy.release()
 
     def _answer_all(self, link: socket.socket) -> None:
-        """Answer request after request; the first must be a hello."""
-        greeted = False
+        """Answer request after request; the first must be a hello, and a ledger comes before votes."""
+        done: set[str] = set()
         try:
             while not self._stopping.is_set():
                 try:
@@ -94,10 +95,12 @@ class SignerServer:
                     if request is None:
                         return
                     name, values = request
-                    if name != "hello" and not greeted:
+                    if name != "hello" and "hello" not in done:
                         raise ProtocolError("a node says hello first")
+                    if name == "sign" and "bind" not in done:
+                        raise ProtocolError("a node names its ledger before it has anything signed")
                     self._answer(link, name, values)
-                    greeted = True
+                    done.add(name)
                 except ProtocolError as error:
                     self._report(f"connection closed: {error}")
                     _say_error(link, str(error))
@@ -119,15 +122,23 @@ class SignerServer:
                         f" {self._chain_id.hex()[:16]}"
                     )
                 self._say_ready(link)
-            case "sign", (kind, epoch, view, seq, body):
-                self._sign(link, kind, epoch, view, seq, body)
-            case "floor", (view, seq) if 0 <= view < NUMBER_MAX and 0 <= seq < NUMBER_MAX:
+            case "bind", (ledger_id, *numbers) if len(ledger_id) == LEDGER_ID_SIZE and _in_range(*numbers):
+                try:
+                    self._record.bind_ledger(Standing(ledger_id, *numbers))
+                except ConfigError as error:
+                    raise ProtocolError(str(error)) from error
+                self._say_ready(link)
+            case "sign", (turn, kind, epoch, view, seq, body) if _in_range(turn):
+                self._sign(link, turn, kind, epoch, view, seq, body)
+            case "floor", (view, seq) if _in_range(view, seq):
                 self._guard.raise_floor(Floor(view, seq))
                 self._say_ready(link)
             case _:
                 raise ProtocolError(f"{name} is no request, or its numbers are out of range")
 
-    def _sign(self, link: socket.socket, kind: str, epoch: int, view: int, seq: int, body: bytes) -> None:
+    def _sign(
+        self, link: socket.socket, turn: int, kind: str, epoch: int, view: int, seq: int, body: bytes
+    ) -> None:
         try:
             _, signature = self._guard.sign(kind, epoch, view, seq, body)
         except SignatureRefused as error:
@@ -137,12 +148,15 @@ class SignerServer:
             send(link, "refused", error.code, str(error)[:TEXT_MAX])
             return
         if self._guard.has_fresh:
-            self._record.append(*self._guard.take())
+            self._record.append(*self._guard.take(), turn)
         send(link, "signed", signature)
 
     def _say_ready(self, link: socket.socket) -> None:
-        floor = self._guard.votes.floor
-        send(link, "ready", self._guard.public_key, floor.view, floor.seq)
+        send(link, "ready", self._guard.public_key)
+
+
+def _in_range(*numbers: int) -> bool:
+    return all(0 <= number < NUMBER_MAX for number in numbers)
 
 
 def listen(path: Path) -> socket.socket:

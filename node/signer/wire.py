@@ -1,12 +1,15 @@
 """The language between a node and its signer: frames of a few hundred bytes over a local socket.
 
     frame     length (2 bytes, big-endian), msgpack array
-    hello     ["hello", format, chain id]                -> ["ready", public key, view, seq]
-    sign      ["sign", kind, epoch, view, seq, body]     -> ["signed", signature] or ["refused", code, text]
-    floor     ["floor", view, seq]                       -> ["ready", public key, view, seq]
-    trouble   what cannot be answered                    -> ["error", text], and the connection ends
+    hello     ["hello", format, chain id]                     -> ["ready", public key]
+    bind      ["bind", ledger id, turns, view, low]           -> ["ready", public key]
+    sign      ["sign", turn, kind, epoch, view, seq, body]    -> ["signed", signature] or
+                                                                 ["refused", code, text]
+    floor     ["floor", view, seq]                            -> ["ready", public key]
+    trouble   what cannot be answered                         -> ["error", text], and the connection ends
 
-One request at a time. Everything that comes in is checked against `SHAPES`, on both sides.
+Hello comes first, and nothing is signed before a ledger is bound. One request at a time. Everything
+that comes in is checked against `SHAPES`, on both sides.
 """
 
 import socket
@@ -16,15 +19,16 @@ import msgpack
 
 from consensus.primitives.errors import ProtocolError
 
-FORMAT = 1
+FORMAT = 2
 FRAME_MAX = 1024
 TEXT_MAX = 400
 
 SHAPES: dict[str, tuple[type, ...]] = {
     "hello": (int, bytes),
-    "sign": (str, int, int, int, bytes),
+    "bind": (bytes, int, int, int),
+    "sign": (int, str, int, int, int, bytes),
     "floor": (int, int),
-    "ready": (bytes, int, int),
+    "ready": (bytes,),
     "signed": (bytes,),
     "refused": (str, str),
     "error": (str,),

@@ -1,7 +1,7 @@
 """Real nodes in one trio run: loopback TLS, LMDB in a temporary directory, one engine each."""
 
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -170,10 +170,14 @@ class LocalCluster:
 
 @asynccontextmanager
 async def local_cluster(
-    root: Path, n: int = 4, rules: Rules | None = None, adjust: Callable[[Config], Config] = quick
+    root: Path,
+    n: int = 4,
+    rules: Rules | None = None,
+    adjust: Callable[[Config], Config] = quick,
+    starts: Sequence[int] = (),
 ) -> AsyncIterator[LocalCluster]:
     """A started network of n nodes under `root`, with a snapshot at every checkpoint unless `rules` say
-    otherwise; everything stops at the end, or after `SECONDS_MAX`."""
+    otherwise; all start, or those in `starts`. Everything stops at the end, or after `SECONDS_MAX`."""
     ports = free_ports(2 * n)
     rules = rules or Rules(snapshot_seconds=0)
     homes = create_network(
@@ -182,7 +186,7 @@ async def local_cluster(
     with trio.fail_after(SECONDS_MAX):
         async with trio.open_nursery() as nursery:
             cluster = LocalCluster(homes, nursery)
-            await cluster.start()
+            await cluster.start(*starts)
             yield cluster
             for node_id in list(cluster.nodes):
                 await cluster.stop(node_id)

@@ -122,6 +122,29 @@ def _forget_block(home: Home, network: Network, height: int) -> None:
     ledger.close()
 
 
+@pytest.mark.parametrize("loss", ["emptied", "put back"])
+async def test_a_node_never_votes_with_a_ledger_that_forgot(tmp_path: Path, loss: str) -> None:
+    async with local_cluster(tmp_path, rules=OFTEN) as cluster:
+        await cluster.submit(cluster.listing())
+        await cluster.stop(1)
+        data = cluster.homes.nodes[1].data
+        shutil.copytree(data, tmp_path / "copy")
+        await cluster.start(1)
+        await _trade(cluster, 5)
+        await cluster.wait_equal()
+        await cluster.stop(1)
+        data.rename(tmp_path / "now")
+        if loss == "put back":
+            shutil.copytree(tmp_path / "copy", data)
+        with pytest.raises(ConfigError, match=r"ledger .*kontor recover"):
+            await run_node(cluster.homes.nodes[1].root)
+        shutil.rmtree(data)
+        shutil.copytree(tmp_path / "now", data)
+        await cluster.start(1)  # with all that it promised it goes on
+        await _trade(cluster, 2, start=9)
+        await cluster.wait_equal()
+
+
 async def test_a_node_that_was_away_catches_up(tmp_path: Path) -> None:
     async with local_cluster(tmp_path, rules=OFTEN) as cluster:
         await cluster.submit(cluster.listing())

@@ -14,6 +14,7 @@ from consensus.signing import Place, SignatureRefused
 from node.signer import journal
 from node.signer.local import LocalSigner
 from node.signer.record import KINDS, SigningRecord
+from tests.helpers.voting_ledger import NEW
 
 KEY = Ed25519Signer(bytes(32))
 CHAIN = digest("test.chain")
@@ -39,6 +40,10 @@ class CrashingSigner(RuleBasedStateMachine):
     def _open(self) -> None:
         self.record = SigningRecord.open(self.path)
         self.signer = LocalSigner(KEY, CHAIN, self.record)
+        # The ledger holds a floor before the signer hears of it.
+        self.record.bind_ledger(
+            NEW._replace(view=self.record.votes.floor.view, low=self.record.votes.floor.seq)
+        )
         self.signed = {}
 
     def _close(self) -> None:

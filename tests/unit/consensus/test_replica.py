@@ -166,7 +166,7 @@ def test_a_ledger_older_than_the_vote_log_stops_the_start() -> None:
     group.submit(1)
     group.run()
     seat = group.seats[0]
-    with pytest.raises(StorageError, match="one backup"):
+    with pytest.raises(StorageError, match="kontor recover"):
         Replica(0, group.voters.replicas, [group.signer(0)], group.verifier(), CONFIG, seat.votes, 0, 0)
 
 

@@ -8,7 +8,11 @@ import pytest
 
 from node.config import Home, load_config
 from node.keys import load_signer
+from node.ledger import Ledger
+from node.network import load_network
 from node.setup import create_network
+from node.signer.opening import open_signer
+from node.start import open_stores
 from ops import cli
 
 
@@ -17,7 +21,15 @@ def home(tmp_path):
     return create_network(tmp_path / "net", 4).nodes[2]
 
 
+def bind(home):
+    """What a first start does before anything is signed."""
+    config, network = load_config(home.config), load_network(home.network)
+    with open_signer(home, config, network) as signer, open_stores(home, config, network) as stores:
+        signer.bind(stores.ledger)
+
+
 def test_a_record_goes_to_a_home_of_its_own(home, tmp_path, capsys):
+    bind(home)
     signer = Home(tmp_path / "signer")
     file = str(tmp_path / "record.json")
     assert cli.main(["signer", "export", "--home", str(home.root), "--out", file, "--json"]) == 0
@@ -28,12 +40,16 @@ def test_a_record_goes_to_a_home_of_its_own(home, tmp_path, capsys):
     shutil.move(home.consensus_seed, signer.consensus_seed)
     assert cli.main(["signer", "import", "--home", str(signer.root), file]) == 0
     assert "signs with key" in capsys.readouterr().out
-    # The record names no chain before the first vote, and the signer must not learn it from the node.
-    assert cli.main(["signer", "--home", str(signer.root)]) == 2
+
+
+def test_a_signer_learns_its_chain_from_no_node(home, capsys):
+    home.network.unlink()
+    assert cli.main(["signer", "--home", str(home.root)]) == 2
     assert "copy network.toml" in capsys.readouterr().err
 
 
 def test_a_moved_key_does_not_start_a_node(home, tmp_path, capsys):
+    bind(home)
     assert cli.main(["signer", "export", "--home", str(home.root), "--out", str(tmp_path / "f")]) == 0
     assert cli.main(["start", "--home", str(home.root)]) == 2
     assert "exported to another home" in capsys.readouterr().err
@@ -95,6 +111,21 @@ def test_recover_touches_nothing_of_a_home_that_can_sign(home, capsys):
     assert cli.main(["recover", "--home", str(home.root), "--id", "4"]) == 2
     assert "nothing is lost" in capsys.readouterr().err
     assert home.consensus_seed.read_bytes() == before
+
+
+@pytest.mark.parametrize("loss", ["empty", "other"])
+def test_a_lost_ledger_does_not_start_a_node_and_recover_says_it_is_lost(home, tmp_path, capsys, loss):
+    bind(home)
+    assert cli.main(["recover", "--home", str(home.root), "--id", "4"]) == 2
+    assert "nothing is lost" in capsys.readouterr().err
+    shutil.rmtree(home.data)
+    if loss == "other":  # of the same validator, from a home that was set up twice
+        Ledger(home.data / "ledger", load_network(home.network).chain_id, 2, 16 << 20).close()
+    assert cli.main(["start", "--home", str(home.root)]) == 2
+    said = capsys.readouterr().err
+    assert "not the one the key voted with" in said and "kontor recover" in said
+    assert cli.main(["recover", "--home", str(home.root), "--id", "4"]) == 0
+    bind(home)  # the new identity has a record and a ledger of its own
 
 
 def test_recover_on_an_empty_disk_asks_whom_to_replace(tmp_path, capsys):

@@ -13,6 +13,7 @@ from consensus.proofs import signing_digest
 from consensus.signing import Floor, Place, SignatureRefused
 from node.signer.local import LocalSigner
 from node.signer.record import SigningRecord
+from tests.helpers.voting_ledger import VotingLedger
 
 KEY = Ed25519Signer(bytes(32))
 CHAIN, A, B = digest("test.chain"), digest("test.a"), digest("test.b")
@@ -34,6 +35,7 @@ def record(path: Path) -> Iterator[SigningRecord]:
 @pytest.fixture
 def signer(record: SigningRecord) -> Iterator[LocalSigner]:
     signer = LocalSigner(KEY, CHAIN, record)
+    signer.bind(VotingLedger())
     yield signer
     signer.close()
 

@@ -12,9 +12,11 @@ from consensus.primitives.errors import ConfigError
 from consensus.signing import Floor, Place
 from node.config import Home
 from node.keys import load_signer, new_seed, write_seed
+from node.signer.binding import Standing
 from node.signer.migrate import _checksum, export_record, import_record
 from node.signer.opening import open_record
 from node.signer.record import SigningRecord
+from tests.helpers.voting_ledger import NEW
 
 CHAIN, A, B = digest("test.chain"), digest("test.a"), digest("test.b")
 PLACE = Place(PREPARE, 0, 5)
@@ -25,7 +27,9 @@ def old(tmp_path: Path) -> Home:
     """A home that signed."""
     home = Home(tmp_path / "old")
     write_seed(home.consensus_seed, new_seed())
-    SigningRecord.create(home.signing_record, load_signer(home.consensus_seed).public_key, CHAIN).close()
+    record = SigningRecord.create(home.signing_record, load_signer(home.consensus_seed).public_key, CHAIN)
+    record.bind_ledger(NEW)
+    record.close()
     sign(home, PLACE, A, Floor(0, 2))
     return home
 
@@ -42,7 +46,7 @@ def new(tmp_path: Path, old: Home) -> Home:
 def sign(home: Home, place: Place, message: bytes, floor: Floor | None = None) -> None:
     with open_record(home, CHAIN) as record:
         assert record.votes.check(place, message)
-        record.append([(place, message)], floor)
+        record.append([(place, message)], floor, 1)
 
 
 def test_the_new_home_goes_on_where_the_old_one_stood(tmp_path: Path, old: Home, new: Home) -> None:
@@ -118,8 +122,10 @@ def test_a_damaged_file_is_refused_whatever_byte_changed(tmp_path: Path, old: Ho
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("format", 2),
+        ("format", 1),
         ("public_key", "zz"),
+        ("ledger", "00"),
+        ("turn", -1),
         ("floor", [0]),
         ("floor", [True, 2]),
         ("votes", [["payment", 0, 6, "00" * 32]]),
@@ -140,3 +146,23 @@ def test_a_file_with_a_good_checksum_is_still_checked(
     with pytest.raises(ConfigError):
         import_record(new, tmp_path / "file")
     assert not new.signer.exists()
+
+
+def test_of_two_homes_with_one_export_only_that_with_the_ledger_signs(
+    tmp_path: Path, old: Home, new: Home
+) -> None:
+    export_record(old, tmp_path / "file")
+    import_record(new, tmp_path / "file")
+    with open_record(new, CHAIN) as record:
+        for standing in (Standing(bytes(16), 0, 0, 0), Standing(bytes(16), 9, 9, 9)):
+            with pytest.raises(ConfigError, match="not the one the key voted with"):
+                record.bind_ledger(standing)
+        record.bind_ledger(Standing(NEW.ledger_id, 1, 0, 2))
+
+
+def test_a_record_without_a_ledger_is_not_exported(tmp_path: Path) -> None:
+    home = Home(tmp_path / "fresh")
+    write_seed(home.consensus_seed, new_seed())
+    SigningRecord.create(home.signing_record, load_signer(home.consensus_seed).public_key, CHAIN).close()
+    with pytest.raises(ConfigError, match="start the node once"):
+        export_record(home, tmp_path / "file")

@@ -12,6 +12,7 @@ from consensus.signing import Floor, Place
 from node.signer import journal as journal_module
 from node.signer.journal import PAGE, Journal
 from node.signer.record import KINDS, SigningRecord
+from tests.helpers.voting_ledger import NEW
 
 KEY, OTHER_KEY, CHAIN, OTHER_CHAIN = (digest(f"test.{name}") for name in ("key", "other", "chain", "fork"))
 A, B = digest("test.a"), digest("test.b")
@@ -25,6 +26,7 @@ def path(tmp_path: Path) -> Path:
 def make(path: Path) -> SigningRecord:
     record = SigningRecord.create(path, KEY)
     record.bind(CHAIN)
+    record.bind_ledger(NEW)
     return record
 
 
@@ -107,7 +109,7 @@ def test_a_record_that_moved_signs_no_more_also_after_a_restart(path: Path) -> N
     again.close()
 
 
-HEADER = b"H\x00\x01" + KEY + ZERO_DIGEST
+HEADER = b"H\x00\x02" + KEY + ZERO_DIGEST
 VOTE = b"\x02" + bytes(15) + b"\x01" + bytes(7) + b"\x01"
 
 
@@ -115,7 +117,7 @@ VOTE = b"\x02" + bytes(15) + b"\x01" + bytes(7) + b"\x01"
     ("bodies", "reason"),
     [
         ([VOTE[:1] + bytes(8) + (1).to_bytes(8, "big") + A], "format"),
-        ([b"H\x00\x02" + KEY + ZERO_DIGEST], "format 2"),
+        ([b"H\x00\x01" + KEY + ZERO_DIGEST], "format 1"),
         ([HEADER, HEADER], "second header"),
         ([HEADER, b"\x99" + A], "does not write"),
         ([HEADER, b"B" + A[:31]], "does not write"),

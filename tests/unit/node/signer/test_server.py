@@ -10,15 +10,18 @@ import pytest
 import trio
 
 from consensus.certificates import COMPLAIN, PREPARE
+from consensus.durable import STABLE
+from consensus.messages import CODEC
 from consensus.primitives.crypto import Ed25519Signer, Ed25519Verifier, digest
 from consensus.primitives.errors import ConfigError, StorageError
-from consensus.proofs import signing_digest
+from consensus.proofs import CheckpointCert, StateSummary, signing_digest
 from consensus.signing import Floor, Place, SignatureRefused
 from node.signer import server as module
 from node.signer.record import SigningRecord
 from node.signer.remote import RemoteSigner
 from node.signer.server import SignerServer
-from node.signer.wire import FRAME_MAX, receive, send
+from node.signer.wire import FORMAT, FRAME_MAX, receive, send
+from tests.helpers.voting_ledger import VotingLedger
 
 KEY = Ed25519Signer(bytes(32))
 CHAIN, A, B = digest("test.chain"), digest("test.a"), digest("test.b")
@@ -60,7 +63,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
 
 @pytest.fixture
 def signer(desk: Desk) -> Iterator[RemoteSigner]:
-    signer = RemoteSigner(desk.path, CHAIN)
+    signer = connect(desk.path)
     yield signer
     signer.close()
 
@@ -97,15 +100,16 @@ def test_refusals_arrive_as_refusals_and_are_said_on_both_sides(desk: Desk, sign
 
 
 def test_the_floor_and_the_votes_survive_the_signer(tmp_path: Path, desk: Desk) -> None:
-    first = RemoteSigner(desk.path, CHAIN)
+    first = connect(desk.path)
     vote(first, 1, A)
     first.raise_floor(0, 3)
     vote(first, 4, A)
     first.close()
     desk.close()
+    stable = CheckpointCert(3, A, A, StateSummary(A, (), A, 0), ())
     again = Desk(tmp_path)
     try:
-        second = RemoteSigner(again.path, CHAIN)
+        second = connect(again.path, VotingLedger(log={STABLE: CODEC.encode(stable)}))
         with pytest.raises(SignatureRefused, match="contradiction"):
             vote(second, 4, B)
         with pytest.raises(SignatureRefused, match="below-floor"):
@@ -159,21 +163,65 @@ def test_garbage_ends_the_connection_and_nothing_else(desk: Desk, garbage: bytes
     signer.close()
 
 
-def connect(path: Path) -> RemoteSigner:
-    """Connect as soon as the signer noticed that the last one left."""
+def connect(path: Path, ledger: VotingLedger | None = None) -> RemoteSigner:
+    """Connect as soon as the signer noticed that the last one left, and name a ledger."""
     while True:
         try:
-            return RemoteSigner(path, CHAIN)
+            signer = RemoteSigner(path, CHAIN)
         except ConfigError as error:
             if "another node" not in str(error):
                 raise
+        else:
+            break
+    try:
+        signer.bind(ledger or VotingLedger())
+    except ConfigError:
+        signer.close()
+        raise
+    return signer
+
+
+def test_a_ledger_that_is_empty_or_older_gets_no_vote(desk: Desk) -> None:
+    ledger = VotingLedger(turns=6)
+    signer = connect(desk.path, ledger)
+    vote(signer, 1, A)
+    signer.close()
+    with pytest.raises(ConfigError, match="not the one the key voted with"):
+        connect(desk.path, VotingLedger(id=b"another's ledger"))
+    with pytest.raises(ConfigError, match="older copy"):
+        connect(desk.path, VotingLedger(turns=5))
+    again = connect(desk.path, ledger)  # the signer goes on serving whoever is right
+    assert vote(again, 2, A)
+    again.close()
+
+
+@pytest.mark.parametrize("bound", [(b"short", 0, 0, 0), (b"x" * 16, -1, 0, 0), (b"x" * 16, 0, 0, 1 << 63)])
+def test_a_ledger_out_of_range_is_refused(desk: Desk, bound: tuple[bytes, int, int, int]) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        link.settimeout(10)
+        link.connect(str(desk.path))
+        send(link, "hello", FORMAT, CHAIN)
+        assert receive(link) == ("ready", (KEY.public_key,))
+        send(link, "bind", *bound)
+        answer = receive(link)
+    assert answer is not None
+    assert answer[0] == "error"
+    assert not desk.record.ledger_id
+
+
+def test_nothing_is_signed_before_a_ledger_is_named(desk: Desk) -> None:
+    signer = RemoteSigner(desk.path, CHAIN)
+    with pytest.raises(StorageError, match="names its ledger"):
+        vote(signer, 1, A)
+    signer.close()
+    assert not desk.record.votes.places
 
 
 def test_nothing_is_signed_before_the_greeting(desk: Desk) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
         link.settimeout(10)
         link.connect(str(desk.path))
-        send(link, "sign", PREPARE, 0, 0, 1, A)
+        send(link, "sign", 1, PREPARE, 0, 0, 1, A)
         answer = receive(link)
     assert answer == ("error", ("a node says hello first",))
     assert not desk.record.votes.places
