@@ -14,6 +14,7 @@ from consensus.primitives.errors import ConfigError
 from consensus.signing import SignatureRefused
 from node.config import Home
 from node.keys import load_signer, new_signer, write_seed
+from node.signer.binding import VotingLedger
 from node.signer.local import LocalSigner
 from node.signer.record import SigningRecord
 
@@ -27,6 +28,7 @@ class KeyRing:
         self.signers: tuple[LocalSigner, ...] = (first,)
         self._home = home
         self._chain_id = chain_id
+        self._ledger: VotingLedger | None = None
         self._records: list[SigningRecord] = []
         self._on_refused: Callable[[SignatureRefused], None] = lambda error: None
 
@@ -48,8 +50,16 @@ class KeyRing:
             record.check_ready(signer.public_key)
             record.bind(self._chain_id)
             found.append(LocalSigner(signer, self._chain_id, record, self._on_refused))
+            if self._ledger is not None:
+                found[-1].bind(self._ledger)
             self.signers = (*self.signers, found[-1])
         return found
+
+    def bind(self, ledger: VotingLedger) -> None:
+        """Vote with `ledger`, by every key. Raises `ConfigError` if one of them voted with another."""
+        for signer in self.signers:
+            signer.bind(ledger)
+        self._ledger = ledger
 
     def close(self) -> None:
         """Close the keys, and all records but the first, which its opener closes."""

@@ -13,6 +13,7 @@ from node.signer.local import LocalSigner
 from node.signer.opening import begin_record, open_record
 from node.signer.record import SigningRecord
 from node.signer.ring import KEYS_MAX, KeyRing, make_next_key, rotated
+from tests.helpers.voting_ledger import NEW, VotingLedger
 
 CHAIN = digest("test.chain")
 
@@ -29,6 +30,7 @@ def home(tmp_path):
 def ring(home):
     with open_record(home, CHAIN) as record:
         ring = KeyRing(home, CHAIN, LocalSigner(load_signer(home.consensus_seed), CHAIN, record))
+        ring.bind(VotingLedger())
         yield ring
         ring.close()
 
@@ -52,6 +54,7 @@ def test_a_key_made_while_the_ring_is_open_signs_into_its_own_record(home, ring)
     ring.finish()
     assert ring.is_settled
     first, second = (SigningRecord.open(home.signer / name) for name in ("record", "record-2"))
+    assert first.ledger_id == second.ledger_id == NEW.ledger_id and second.turn == 1
     assert not first.votes.places and second.votes.places == {Place(PREPARE, 1 << 32, 9): message}
     first.close()
     second.close()
