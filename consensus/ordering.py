@@ -124,11 +124,12 @@ class Ordering:
             )
         if m.block.seq < self.fresh_seq:
             raise Refused("settled-place", f"block {m.block.seq} was settled by the new view {m.view}")
-        is_idle = not m.block.batches and not state.is_hastened(m.block.seq)
-        if is_idle and state.executed >= m.block.seq - 1:
+        is_aimless = not m.block.batches and not state.is_hastened(m.block.seq)
+        if is_aimless and state.executed >= m.block.seq - 1:
             raise Refused("empty-block", f"block {m.block.seq} is empty, and no boundary is to be reached")
         self._prove_order(sender, slot, m)
-        self.pace.on_proposal(m.block, is_idle=self.proposed_seq <= state.executed)
+        is_idle = self.proposed_seq <= state.executed and not state.is_held_back
+        self.pace.on_proposal(m.block, is_idle)
         self._offer(slot, replace(m, acks=()) if m.acks else m, fresh=True)
 
     def _prove_order(self, sender: int, slot: Slot, m: PrePrepare) -> None:

@@ -91,7 +91,8 @@ class Pacemaker:
         timeout, pace = self._timeout_us(), self._ordering.pace
         stalled_us = state.now_us - self._last_progress_us()
         patience = self._scaled(state.config.patience_us)
-        is_stalled = stalled_us >= timeout and self._owed_us() >= timeout // 4
+        is_owed = self._owed_us() >= timeout // 4 and not state.is_held_back
+        is_stalled = stalled_us >= timeout and is_owed
         is_ignored = not pace.is_loaded and pace.handed_for_us() >= patience // 2
         fault = pace.fault()
         self._dissatisfied = (is_stalled or is_ignored or bool(fault)) and not is_behind

@@ -164,6 +164,12 @@ class ReplicaState:
         return max(heights[self.replicas.quorum - 1], self.low)
 
     @property
+    def is_held_back(self) -> bool:
+        """Whether a primary waits, or just waited, for a quorum to execute what is committed: then it is
+        not the one who is slow (`lag_max`). Liars alone cannot make it so, they are fewer than lag here."""
+        return self.committed - self.quorum_height >= self.config.lag_max - self.config.in_flight_max
+
+    @property
     def reach(self) -> int:
         """The block above which blocks are of use: where it stands, or will once its state is fetched."""
         return max(self.committed, self.target)
