@@ -4,7 +4,8 @@ The target is a stable checkpoint: its certificate proves what the state must be
 suffices, and it matters not which. A manifest, checked against the certificate, names every chunk by
 digest; chunks come from all peers that serve the target, and each is checked on its own. Whoever
 sends a wrong one is not asked again. When peers let go of the target, a newer one takes its place,
-and chunks that are equal in both need not come again.
+and chunks that are equal in both need not come again. A target of fewer than f+1 servers, who may all
+lie, gives way to one of f+1. A server is too slow if it brings less than a request in a time-out.
 
 Meanwhile the replica signs nothing and delivers nothing. It keeps commit certificates of blocks above
 the target, so that it can go on by blocks once the state is there.
@@ -174,15 +175,32 @@ class StateTransfer:
 
     def _choose(self, above: int) -> None:
         """Aim at the newest certified checkpoint above `above` that f+1 peers serve, else at the newest."""
+        found = self._find_offered(above)
+        if found:
+            seq = max(self._served_by_many(found) or found)
+            self._aim(self._offers[seq], found[seq])
+
+    def _find_offered(self, above: int) -> dict[int, list[int]]:
         found: dict[int, list[int]] = {}
         for peer, seen in self._peers.items():
             if seen.state in self._offers and seen.state > above and peer not in self._banned:
                 found.setdefault(seen.state, []).append(peer)
-        if not found:
-            return
-        many = [seq for seq, peers in found.items() if len(peers) >= self._state.replicas.weak_quorum]
-        seq = max(many or found)
-        self._aim(self._offers[seq], found[seq])
+        return found
+
+    def _served_by_many(self, found: dict[int, list[int]]) -> list[int]:
+        """Those states that f+1 serve: not all of them lie, or are slow on purpose."""
+        return [seq for seq, peers in found.items() if len(peers) >= self._state.replicas.weak_quorum]
+
+    def _move_to_many(self, target: Target) -> bool:
+        """Whether the transfer moved from a target of few servers to one of many."""
+        if len(target.servers) >= self._state.replicas.weak_quorum:
+            return False
+        found = self._find_offered(0)
+        found.pop(target.seq, None)
+        many = self._served_by_many(found)
+        if many:
+            self._aim(self._offers[max(many)], found[max(many)])
+        return bool(many)
 
     def _aim(self, cert: CheckpointCert, peers: list[int]) -> None:
         state = self._state
@@ -209,7 +227,7 @@ class StateTransfer:
             self._state.emit(SetTimer(TRANSFER, max(1, self._state.config.transfer_timeout_us // TICKS)))
 
     def on_timer(self) -> None:
-        """Pass over peers that were asked and brought nothing for a whole time-out."""
+        """Pass over peers that were asked and brought next to nothing for a whole time-out."""
         self._ticking = False
         target, now_us, timeout = self._target, self._state.now_us, self._state.config.transfer_timeout_us
         if target is None:
@@ -227,6 +245,7 @@ class StateTransfer:
         """Silence is no crime: what it was asked for is asked of others, and it is asked again later."""
         server, config = target.servers[peer], self._state.config
         target.take_back(server)
+        server.brought = 0
         server.rests_until_us = self._state.now_us + TICKS * config.transfer_timeout_us
         self._state.count("transfer_silences")
 
@@ -244,11 +263,13 @@ class StateTransfer:
             return
         if not target.servers or self._is_deserted(target):
             self._give_up_target()
-        elif target.chunks == 0:
-            self._ask_manifest(target)
-        elif target.staged == target.chunks:
+        elif target.chunks > 0 and target.staged == target.chunks:
             target.installing = True
             self._state.emit(InstallState(target.cert))
+        elif self._move_to_many(target):
+            return
+        elif target.chunks == 0:
+            self._ask_manifest(target)
         else:
             self._ask_chunks(target)
 
@@ -266,7 +287,7 @@ class StateTransfer:
         """Nobody serves it any more: aim at what is offered now; what is staged and equal stays."""
         self._target = None
         self._state.count("transfer_targets_lost")
-        if len(self._banned) == len(self._peers):
+        if all(peer in self._banned for peer in self._peers):
             # More liars than can be: something is wrong here instead. Ask everybody anew.
             self._banned.clear()
         self._offers.pop(self._state.target, None)
@@ -303,7 +324,7 @@ class StateTransfer:
         if not indexes:
             return
         if not server.asked:
-            server.since_us = state.now_us
+            server.since_us, server.brought = state.now_us, 0
         server.asked.update(dict.fromkeys(indexes))
         state.send(peer, FetchChunks(target.seq, tuple(indexes)))
         state.count("chunk_fetches", len(indexes))
@@ -331,8 +352,10 @@ class StateTransfer:
             self._drop_server(target, sender)
             return
         server = target.servers[sender]
-        server.since_us = self._state.now_us
-        server.rests_until_us = 0
+        server.brought += 1
+        if server.brought >= CHUNKS_PER_REQUEST:
+            server.since_us, server.brought = self._state.now_us, 0
+            server.rests_until_us = 0
         server.owed.pop(m.index, None)
         if target.claim(m.index):
             target.checking[m.index] = sender

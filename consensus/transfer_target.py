@@ -10,11 +10,12 @@ from consensus.proofs import CheckpointCert
 
 @dataclass(slots=True)
 class Server:
-    """A peer that serves the target: what it was asked for, and when it last did what it was asked."""
+    """A peer that serves the target: what it was asked for, what it brought since `since_us`."""
 
     asked: dict[int, None] = field(default_factory=dict)
     owed: dict[int, None] = field(default_factory=dict)  # asked, passed on to others since, still welcome
     since_us: int = 0
+    brought: int = 0
     rests_until_us: int = 0
 
 

@@ -33,6 +33,7 @@ T = TypeVar("T")
 BLOCKS_MAX = 4096  # committed blocks waiting; the protocol's window keeps it far below
 HISTORY_MAX = 512  # executed blocks waiting to be written; then execution waits
 HISTORY_PAUSE_SECONDS = 0.05  # between writes of the history: many blocks share one transaction
+HEAL_IT = "run `kontor heal` on this home to have the state fetched"
 IN_PLACE_BYTES = 40 << 10  # of payloads: some 1200 order operations, about a millisecond of work
 Pages = list[tuple[int, int, bytes]]
 
@@ -130,7 +131,7 @@ class Executor:
         self._running = trio.Event()  # not set: a state is being installed, no block may start
         self._running.set()
         self._life = 0  # grows whenever another machine is to come
-        self._blocks_in, self._blocks = trio.open_memory_channel[tuple[int, Block]](BLOCKS_MAX)
+        self._blocks_in, self._blocks = trio.open_memory_channel[tuple[int, Block | int]](BLOCKS_MAX)
         self._history_in, self._history_out = trio.open_memory_channel[
             ExecutedBlock | tuple[int, tuple[Attest, ...]]
         ](2 * HISTORY_MAX)
@@ -143,6 +144,12 @@ class Executor:
         """Queue a committed block; its payloads are held or stored. It may run before its certificate is
         durable, but nothing comes out before `set_durable`."""
         self._blocks_in.send_nowait((self._life, block))
+
+    def submit_stored(self, last: int) -> None:
+        """Queue every block up to `last` that did not run yet. The ledger holds them: they are read one by
+        one when their turn comes, however many they are."""
+        self._blocks_in.send_nowait((self._life, last))
+        self._durable.raise_to(last)
 
     def set_durable(self, height: int) -> None:
         """Blocks up to `height` are in the ledger."""
@@ -193,11 +200,27 @@ class Executor:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write_history)
             nursery.start_soon(self._write_snapshots)
-            async for life, block in self._blocks:
-                await self._running.wait()
-                async with self._turn:
-                    if life == self._life:
-                        await self._execute(block)
+            async for life, item in self._blocks:
+                if isinstance(item, Block):
+                    await self._take_turn(life, item)
+                else:
+                    await self._execute_stored(life, item)
+
+    async def _take_turn(self, life: int, block: Block) -> None:
+        await self._running.wait()
+        async with self._turn:
+            if life == self._life:
+                await self._execute(block)
+
+    async def _execute_stored(self, life: int, last: int) -> None:
+        await self._running.wait()
+        for height in range(self._machine.height + 1, last + 1):
+            if life != self._life:
+                return
+            cert = await trio.to_thread.run_sync(self._ledger.block, height)
+            if cert is None:
+                raise StorageError(f"{self._ledger.path} lacks the committed block {height}: {HEAL_IT}")
+            await self._take_turn(life, cert.block)
 
     async def _execute(self, block: Block) -> None:
         payloads = [self._pool.get(name) for name in block.batches]
@@ -305,7 +328,7 @@ def apply_block(
 def _stored(ledger: Ledger, name: bytes) -> bytes:
     payload = ledger.batch(name)
     if payload is None:
-        raise StorageError(f"{ledger.path} lacks payload {name.hex()[:16]} of a committed block")
+        raise StorageError(f"{ledger.path} lacks payload {name.hex()[:16]} of a committed block: {HEAL_IT}")
     return payload
 
 

@@ -47,7 +47,6 @@ from consensus.messages import (
     CODEC,
     Attest,
     BatchPayload,
-    Block,
     Chunk,
     CommitCert,
     Epochs,
@@ -348,7 +347,10 @@ class Node:
             self._nursery.start_soon(self._parts.reports.run, self)
             if isinstance(self._parts.signer, RemoteSigner):
                 self._nursery.start_soon(self._watch_signer, self._parts.signer)
-            await self._carry_out(self._replica.start(self._now_us()))
+            effects = self._replica.start(self._now_us())
+            if self._replica.transfer is None:
+                await self._submit_stored(self._replica.executed)
+            await self._carry_out(effects)
             if self._replica.diverged and not self._halted:
                 self.halt("its state differs from that of f+1 validators: run `kontor heal` on its home")
             for event in ready:
@@ -512,14 +514,10 @@ class Node:
         self._inbox.put(SnapshotTaken(cert))
 
     async def _submit_stored(self, height: int) -> None:
-        """Blocks above the fetched state that were committed here before it came run again."""
-        ledger = self._parts.ledger
-
-        def read() -> list[Block]:
-            return [cert.block for cert in ledger.blocks(height + 1, ledger.committed_after(height))]
-
-        for block in await trio.to_thread.run_sync(read):
-            self._parts.executor.submit(block)
+        """Blocks above `height` that were committed here before run, once the state there is in place."""
+        last = await trio.to_thread.run_sync(self._parts.ledger.committed_after, height)
+        if last > height:
+            self._parts.executor.submit_stored(last)
 
     async def _swap(self, height: int) -> None:
         """The turn that said so is durable: put the fetched state in place, and go on from it."""

@@ -22,6 +22,7 @@ from consensus.effects import (
     Event,
     Execute,
     Executed,
+    ForgetBatches,
     InstallState,
     Received,
     Send,
@@ -85,6 +86,7 @@ class SimNode:
         self.sync = StateSync(self, site.library, site.checkpoint_interval)
         self.pool: dict[bytes, bytes] = {}
         self.wanted: set[bytes] = set()  # asked for by the replica; looked up, never iterated
+        self.gone: set[bytes] = set()  # let go of by the replica; looked up, never iterated
         self.votes: dict[bytes, bytes] = {}
         self.replayed: list[Executed] = []
         self._inbox: list[Event] = []
@@ -284,7 +286,7 @@ class SimNode:
             self._note("payload_refused")
             return
         name = batch_digest(payload)
-        if name in self.disk.listed and name not in self.wanted:
+        if (name in self.disk.listed or name in self.gone) and name not in self.wanted:
             self._note("batch_of_stored_block")
             return
         self.wanted.discard(name)
@@ -293,6 +295,7 @@ class SimNode:
                 self._note("pool_full")
                 return
             self.pool[name] = payload
+        self.gone.discard(name)
         self._enqueue(_batch_ready(name, payload, origin))
 
     def tell(self, event: Event) -> None:
@@ -329,10 +332,23 @@ class SimNode:
         now_us, step = self.now_us, self.replica.step
         effects: list[Effect] = []
         for event in events:
-            effects += step(event, now_us)
+            if isinstance(event, BatchReady) and event.digest in self.gone:
+                continue
+            caused = step(event, now_us)
+            for effect in caused:
+                if isinstance(effect, ForgetBatches):
+                    self._forget(effect.digests)
+            effects += caused
         if self.observer:
             self.observer.on_turn(self, effects)
         self._commit(effects)
+
+    def _forget(self, digests: tuple[bytes, ...]) -> None:
+        """Let go of payloads at once: what waits in the inbox of them is not news either."""
+        for name in digests:
+            self.pool.pop(name, None)
+            self.wanted.discard(name)
+            self.gone.add(name)
 
     def _commit(self, effects: list[Effect]) -> None:
         if not DURABLE_KINDS.isdisjoint(map(type, effects)):

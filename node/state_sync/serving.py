@@ -2,7 +2,8 @@
 
 A read transaction is pinned while a state is being served, so that the next snapshot does not change
 it under the reader; it is let go when nobody has asked for a while. Everything is read and hashed in
-one thread. Each peer has a short queue and a pace of its own.
+one thread. Each peer has a short queue and a pace of its own, and uses one state: the one it asked for
+last. The newest is always served; if need be, that which the fewest peers use is let go of for it.
 """
 
 import time
@@ -58,6 +59,7 @@ class StateServer:
         self._metrics = metrics
         self._log = log
         self._pins: dict[int, _Pin] = {}
+        self._uses: dict[int, int] = {}  # peer -> the state it asked for last
         self._queues: dict[int, trio.MemorySendChannel[Request]] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -99,11 +101,13 @@ class StateServer:
 
     async def _answer(self, request: Request) -> None:
         if isinstance(request, SendManifest):
-            data = await trio.to_thread.run_sync(self._manifest, request.seq, limiter=self.thread)
+            data = await trio.to_thread.run_sync(self._manifest, request.to, request.seq, limiter=self.thread)
             await self._send(request.to, Manifest(request.seq, data))
             return
         for index in request.indexes:
-            data = await trio.to_thread.run_sync(self._chunk, request.seq, index, limiter=self.thread)
+            data = await trio.to_thread.run_sync(
+                self._chunk, request.to, request.seq, index, limiter=self.thread
+            )
             if not await self._send(request.to, Chunk(request.seq, index, data)) or not data:
                 return
 
@@ -119,37 +123,43 @@ class StateServer:
 
     def unpin(self) -> None:
         """Let go of every state; requests for them are answered with "not any more" from then on."""
-        for pin in self._pins.values():
-            pin.snapshot.close()
-        self._pins.clear()
+        for seq in list(self._pins):
+            self._drop(seq)
 
-    def _manifest(self, seq: int) -> bytes:
-        pin = self._pin(seq)
+    def _manifest(self, peer: int, seq: int) -> bytes:
+        pin = self._pin(peer, seq)
         return pin.manifest(self._shapes) if pin else b""
 
-    def _chunk(self, seq: int, index: int) -> bytes:
-        pin = self._pin(seq)
+    def _chunk(self, peer: int, seq: int, index: int) -> bytes:
+        pin = self._pin(peer, seq)
         return pin.chunk(self._shapes, index) if pin else b""
 
-    def _pin(self, seq: int) -> PinnedSnapshot | None:
-        """The state at `seq`, if it is the newest snapshot or pinned."""
+    def _pin(self, peer: int, seq: int) -> PinnedSnapshot | None:
+        """The state at `seq` for `peer`, if it is the newest snapshot or pinned."""
         now = time.monotonic()
         known = self._pins.get(seq)
         if known is not None:
             known.used = now
+            self._uses[peer] = seq
             return known.snapshot
         self._sweep()
-        if len(self._pins) >= PINS_MAX:
-            return None
         snapshot = self._snapshots.pin(seq)
-        if snapshot is not None:
-            self._pins[seq] = _Pin(snapshot, now, now)
-            self._log.info("serving a state", height=seq)
+        if snapshot is None:
+            return None
+        self._uses[peer] = seq
+        if len(self._pins) >= PINS_MAX:
+            users = list(self._uses.values())
+            self._drop(min(self._pins, key=lambda pinned: (users.count(pinned), pinned)))
+        self._pins[seq] = _Pin(snapshot, now, now)
+        self._log.info("serving a state", height=seq)
         return snapshot
+
+    def _drop(self, seq: int) -> None:
+        self._pins.pop(seq).snapshot.close()
+        self._uses = {peer: used for peer, used in self._uses.items() if used != seq}
 
     def _sweep(self) -> None:
         now = time.monotonic()
         for seq, pin in list(self._pins.items()):
             if now - pin.used > PIN_SECONDS or now - pin.since > PIN_SECONDS_MAX:
-                pin.snapshot.close()
-                del self._pins[seq]
+                self._drop(seq)

@@ -392,6 +392,54 @@ def test_one_honest_peer_is_enough():
     assert joiner.of(InstallState)
 
 
+def test_bans_are_lifted_once_every_peer_of_now_is_banned():
+    joiner = Joiner({HEAL: b""})
+    joiner.aim(40)
+    transfer = joiner.replica._transfer
+    transfer._banned[9] = None  # a validator of before, whom we hear no more
+    for _ in range(3):
+        to, m = joiner.sent(FetchManifest)[-1]
+        joiner.say(to, Manifest(m.seq, b"lies"))
+        joiner.step(ManifestRefused(to, m.seq))
+    assert len(joiner.blames()) == 3 and not transfer._banned
+
+
+@pytest.mark.parametrize("has_manifest", [False, True])
+def test_a_target_of_one_server_gives_way_to_one_that_enough_serve(has_manifest: bool):
+    joiner = Joiner({HEAL: b""})
+    joiner.offer(0, 40)
+    if has_manifest:
+        joiner.take_manifest(50)
+    joiner.offer(1, 44)
+    assert joiner.replica.transfer is not None and joiner.replica.transfer.seq == 40
+    joiner.offer(2, 44)
+    assert joiner.replica.transfer == Progress(44, 0, 0)
+    joiner.take_manifest(50)
+    joiner.serve()
+    joiner.install()
+    assert joiner.replica.committed == 44
+
+
+def test_a_server_that_drips_is_passed_over():
+    joiner = Joiner()
+    joiner.aim(peers=(0, 1))
+    joiner.take_manifest(100)
+    mine = [i for to, m in joiner.sent(FetchChunks) if to == 0 for i in m.indexes]
+    for index in mine[:2]:
+        joiner.wait(CONFIG.transfer_timeout_us // 2)
+        before = len(joiner.effects)
+        joiner.say(0, Chunk(40, index, b"good"))
+        joiner.say(
+            1, *[Chunk(40, i, b"good") for to, m in joiner.sent(FetchChunks) if to == 1 for i in m.indexes]
+        )
+    joiner.wait(0)
+    assert joiner.replica.counters["transfer_silences"] == 1
+    assert not [to for to, _ in joiner.sent(FetchChunks, before) if to == 0]
+    joiner.say(0, Chunk(40, mine[2], b"good"))
+    joiner.wait(0)
+    assert not [to for to, _ in joiner.sent(FetchChunks, before) if to == 0], "a drop does not wash it clean"
+
+
 # A moving target
 
 

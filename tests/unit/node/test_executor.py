@@ -1,4 +1,4 @@
-"""Queries share the machine with blocks, and never get in their way."""
+"""Queries share the machine with blocks, and never get in their way; stored blocks run, however many."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +8,9 @@ import trio
 import trio.testing
 
 from consensus.messages import Block
-from node.executor import Executor
+from node import executor as executor_module
+from node.executor import BLOCKS_MAX, Executor
+from node.telemetry import Metrics
 
 pytestmark = pytest.mark.trio
 
@@ -36,3 +38,40 @@ async def test_a_block_waits_for_one_query_however_many_are_asked(monkeypatch):
             await executor._run(Block(1, 0, ()), [])
     assert order.index("block") <= 1
     assert order.count("query") == 50
+
+
+async def test_stored_blocks_above_a_fetched_state_run_however_many(monkeypatch):
+    unused: Any = None
+    ledger: Any = SimpleNamespace(block=lambda seq: SimpleNamespace(block=Block(seq, 1, ())))
+    pool: Any = SimpleNamespace(done=lambda names: None)
+    told: list[int] = []
+    last, is_done = 100 + BLOCKS_MAX + 10, trio.Event()
+
+    def on_executed(executed: Any) -> None:
+        told.append(executed.block.seq)
+        if told[-1] == last + 1:
+            is_done.set()
+
+    def apply(block: Block, payloads: object) -> Any:
+        return SimpleNamespace(executed=SimpleNamespace(state=None, block=block), pages=None)
+
+    old: Any = SimpleNamespace(height=0, time_ms=0)
+    executor = Executor(
+        old, 1 << 30, 60, ledger, unused, unused, pool, unused, on_executed, unused, 0, Metrics(), unused
+    )
+    monkeypatch.setattr(executor, "_apply", apply)
+    monkeypatch.setattr(executor_module, "_write_items", lambda history, items: None)
+    monkeypatch.setattr(executor_module, "ExecutedBlock", SimpleNamespace)
+    monkeypatch.setattr(executor_module, "HISTORY_PAUSE_SECONDS", 0)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(executor.run)
+            await executor.pause()
+            executor.submit_stored(last)
+            executor.submit(Block(last + 1, 1, ()))
+            fetched: Any = SimpleNamespace(height=100, time_ms=0)
+            await executor.go_on(fetched)
+            executor.set_durable(last + 1)
+            await is_done.wait()
+            nursery.cancel_scope.cancel()
+    assert told == list(range(101, last + 2))

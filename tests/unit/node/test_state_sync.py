@@ -321,11 +321,29 @@ async def test_few_states_are_pinned_and_only_while_they_are_asked_for(world, mo
     for _ in range(PINS_MAX + 1):
         world.blocks.block()
         certs.append(world.save())
-        found = served.server._manifest(certs[-1].seq)
-        assert bool(found) == (len(certs) <= PINS_MAX)
+        assert served.server._manifest(len(certs), certs[-1].seq)
+        assert len(served.server._pins) <= PINS_MAX
     clock[0] += PIN_SECONDS + 1
-    assert served.server._manifest(certs[-1].seq)
-    assert not served.server._manifest(certs[0].seq)
+    assert served.server._manifest(1, certs[-1].seq)
+    served.server._sweep()
+    assert list(served.server._pins) == [certs[-1].seq]
+    served.server.unpin()
+
+
+def test_the_newest_state_takes_the_place_of_the_one_that_the_fewest_use(world):
+    """One peer that pinned a state and asks for it for ever would keep newer ones from all others."""
+    served = Served(world)
+    certs = []
+    for peers in ((1, 2), (3,), (4,)):
+        world.blocks.block()
+        certs.append(world.save())
+        assert all(served.server._manifest(peer, certs[-1].seq) for peer in peers)
+    assert list(served.server._pins) == [certs[0].seq, certs[2].seq]
+    assert not served.server._manifest(3, certs[1].seq)
+    assert served.server._manifest(1, certs[2].seq) and served.server._manifest(2, certs[2].seq)
+    world.blocks.block()
+    assert served.server._manifest(4, world.save().seq)
+    assert certs[0].seq not in served.server._pins, "whoever asks for another state uses the former no more"
     served.server.unpin()
 
 
