@@ -8,8 +8,10 @@ whatever happened in between. Needs no engine and no codec: PyNaCl and blake3 su
 over a proof need not be trusted; everything here is bounded, and raises `Unproven` with a stable code.
 
 A client that was away for long trusts that the validators of its last known epoch have not been
-corrupted since then: whoever holds a quorum of an old epoch's keys can show it another future. So
-start from a recent epoch where one is at hand, and advance often.
+corrupted since then. Whoever holds a quorum of an old epoch's keys can show it another future. Whoever
+holds f+1 of them can still sign results of that epoch's blocks, and of blocks up to `REACH` above the newest
+checkpoint known here, as long as no later epoch is known. So start from a recent epoch where one
+is at hand, advance often, and let present validators confirm results of epochs that are over.
 """
 
 import struct
@@ -41,6 +43,9 @@ from consensus.quorum import ReplicaSet, epoch_of
 
 EPOCHS_MAX = 65_536
 VOTES_MAX = 64
+# Blocks above the newest checkpoint known in which f+1 votes are believed. No window of votes is larger,
+# so whoever executed a block has a checkpoint at most so far below it.
+REACH = 4096
 
 BALANCES = "balances"
 BALANCE_ROW = struct.Struct("<iiqqq")
@@ -97,6 +102,8 @@ class LightClient:
         self._chain_id = chain_id
         self._epochs = [ReplicaSet(chain_id, epoch)]
         self._verifier = verifier or Ed25519Verifier()
+        self._checkpoint = epoch.first_seq - 1
+        self._reach = self._checkpoint + REACH
 
     @property
     def epoch(self) -> Epoch:
@@ -107,6 +114,11 @@ class LightClient:
     def replicas(self) -> ReplicaSet:
         """The validators of the newest epoch known."""
         return self._epochs[-1]
+
+    @property
+    def reach(self) -> int:
+        """The last block that f+1 votes prove; above it another epoch may have begun unnoticed."""
+        return self._reach
 
     def replicas_at(self, height: int) -> ReplicaSet:
         """The validators who decide the block at `height`, as far as is known. Raises `Unproven`."""
@@ -136,13 +148,17 @@ class LightClient:
         _require(cert.state.epoch == epoch.digest, "epoch-digest", f"the proof names no epoch {epoch.number}")
         self.verify_checkpoint(cert)
         self._epochs.append(ReplicaSet(self._chain_id, epoch))
+        self._reach = cert.seq + REACH
 
     # Certificates
 
     def verify_checkpoint(self, cert: CheckpointCert) -> None:
-        """Raise `Unproven` unless a quorum signed this checkpoint."""
+        """Raise `Unproven` unless a quorum signed this checkpoint; results near the newest need f+1 only."""
         replicas = self.replicas_at(cert.seq)
         self._check_quorum(replicas, CHECKPOINT, 0, cert.seq, cert.result_digest, cert.votes)
+        if cert.seq > self._checkpoint:
+            self._checkpoint = cert.seq
+            self._reach = cert.seq + (REACH if cert.state.epoch == replicas.record.digest else 0)
 
     def verify_block(self, view: int, seq: int, block_digest: bytes, commits: Sequence[Vote]) -> None:
         """Raise `Unproven` unless a quorum of the block's epoch committed it at `seq`."""
@@ -164,6 +180,8 @@ class LightClient:
     ) -> None:
         """Raise `Unproven` unless f+1 validators of the block's epoch attest its result: one is honest.
 
+        Above `reach` it takes a quorum: f+1 may be retired and their keys stolen, which a newer epoch or
+        checkpoint would show.
         `state_digest` is that of the state summary at checkpoints, empty elsewhere. Votes that count for
         nothing are passed over: whoever hands over a receipt may add some.
         """
@@ -172,17 +190,18 @@ class LightClient:
         kind = CHECKPOINT if state_digest else ATTEST
         result = compute_result_digest(block_digest, journal_root, state_digest)
         message = self._message(replicas, kind, 0, height, result)
+        needed = replicas.weak_quorum if height <= self._reach else replicas.quorum
         signed_by: set[int] = set()
         for vote in votes:
             if vote.replica in replicas and vote.replica not in signed_by:
                 if self._is_signed(replicas, vote, message):
                     signed_by.add(vote.replica)
-                if len(signed_by) == replicas.weak_quorum:
+                if len(signed_by) == needed:
                     return
         raise Unproven(
-            "too-few-votes",
+            "too-few-votes" if len(signed_by) < replicas.weak_quorum else "stale",
             f"only {len(signed_by)} validators of epoch {replicas.epoch} attest the result of block {height};"
-            f" {replicas.weak_quorum} are needed",
+            f" {needed} are needed, since f+1 suffice up to block {self._reach}",
         )
 
     # Contents

@@ -42,6 +42,9 @@ def find_query(request: Request) -> Query:
         case "epochs":
             (first,) = take_params(request, int)
             return lambda services: _epochs(services, first)
+        case "checkpoint":
+            take_params(request)
+            return _checkpoint
         case "balance_proof":
             account, asset = take_params(request, int, int)
             return lambda services: _balance_proof(services, account, asset)
@@ -69,6 +72,7 @@ METHODS = (
     "orders",
     "key",
     "epochs",
+    "checkpoint",
     "balance_proof",
     "validators",
     "membership",
@@ -85,6 +89,11 @@ async def _epochs(services: Services, first: int) -> list[Any]:
     start = max(first, 1) - 1
     proofs = services.epoch_proofs()[start : start + EPOCHS_FETCH_MAX]
     return [RECEIPTS.to_fields(proof) for proof in proofs]
+
+
+async def _checkpoint(services: Services) -> list[Any] | None:
+    cert = services.checkpoint()
+    return None if cert is None else RECEIPTS.to_fields(cert)
 
 
 async def _balance_proof(services: Services, account: int, asset: int) -> list[Any]:

@@ -19,7 +19,7 @@ from consensus.light import LightClient
 from consensus.primitives.codec import Codec
 from consensus.primitives.errors import ProtocolError, ensure
 from consensus.primitives.trees import CHUNK_RECORDS, compute_chunks_root, compute_journal_root
-from consensus.proofs import EpochProof, Vote
+from consensus.proofs import CheckpointCert, EpochProof, Vote
 from engine.records import JOURNAL, Code, Kind
 from node.services import BalanceAnswer, ProvenBlock
 from node.wire import Detail
@@ -60,7 +60,7 @@ class Receipt:
     attestations: tuple[Vote, ...]
 
 
-RECEIPTS = Codec(Receipt, EpochProof, BalanceAnswer)
+RECEIPTS = Codec(Receipt, EpochProof, CheckpointCert, BalanceAnswer)
 
 
 @dataclass(frozen=True)

@@ -235,6 +235,10 @@ class Node:
         """Every change of validators since genesis."""
         return self._replica.epoch_proofs
 
+    def checkpoint(self) -> CheckpointCert | None:
+        """The certificate of the newest stable checkpoint."""
+        return self._replica.certificate(self._replica.stable_seq)
+
     def status(self) -> NodeStatus:
         """Where this node stands now."""
         recent, parts = self._parts.recent, self._parts

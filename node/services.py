@@ -150,5 +150,8 @@ class Services(Protocol):
     def epoch_proofs(self) -> Sequence[EpochProof]:
         """Every change of validators since genesis, ascending; the first leads to epoch 1."""
 
+    def checkpoint(self) -> CheckpointCert | None:
+        """The certificate of the newest stable checkpoint; None before the first."""
+
     def status(self) -> NodeStatus:
         """Where this node stands now."""

@@ -18,6 +18,7 @@ any order; `request_id` pairs them. The first request on a connection is `hello`
     validators(), convictions()     lists of ValidatorView, ConvictionView
     membership()                    MembershipView
     epochs(first)                   list of consensus.proofs.EpochProof
+    checkpoint()                    the newest consensus.proofs.CheckpointCert; nil before the first
     balance_proof(account, asset)   BalanceAnswer: a certified checkpoint, and the page with the balance
 
 Results are arrays of a dataclass's fields in order: `node.receipts`, `node.services` and `node.views`.

@@ -25,7 +25,7 @@ class Addresses:
     def __init__(self, nodes: Nodes, light: LightClient) -> None:
         self._nodes = nodes
         self._light = light
-        self._settled = light.epoch.number  # epoch whose members' addresses are known
+        self._settled = nodes.network.replicas.epoch  # epoch whose members' addresses are known
         self._told_in = self._settled
         self._told: dict[int, dict[int, Validator]] = {}  # by whom: of whom
 

@@ -82,17 +82,19 @@ async def open_client(
     key: Signer | Path | str,
     account: int = 0,
     prefer: int | None = None,
+    trusted: Epoch | None = None,
 ) -> AsyncIterator["Client"]:
     """A client of the network in the file `network`, signing with the seed in the file `key`.
 
     `account` is whom it acts for. `prefer` is the node it asks first; by default the key decides, so
-    that clients spread over the nodes. Nothing is connected until it is needed.
+    that clients spread over the nodes. Nothing is connected until it is needed. `trusted` is an epoch known
+    to be good, say what `sync_epochs` returned last time; by default that of genesis.
     """
     net = network if isinstance(network, Network) else load_network(Path(network))
     signer = load_signer(Path(key)) if isinstance(key, Path | str) else key
     first = signer.public_key[0] if prefer is None else prefer
     async with trio.open_nursery() as nursery:
-        yield Client(net, signer, account, Nodes(net, nursery, first))
+        yield Client(net, signer, account, Nodes(net, nursery, first), trusted)
         nursery.cancel_scope.cancel()
 
 
@@ -103,13 +105,15 @@ class Client:
     clients that share a key overtake one another, which costs them a second attempt now and then.
     """
 
-    def __init__(self, network: Network, signer: Signer, account: int, nodes: Nodes) -> None:
+    def __init__(
+        self, network: Network, signer: Signer, account: int, nodes: Nodes, trusted: Epoch | None = None
+    ) -> None:
         self.network = network
         self.account = account
         self.timeout_s = TIMEOUT_SECONDS
         self._signer = signer
         self._nodes = nodes
-        self._follower = Follower(nodes)
+        self._follower = Follower(nodes, trusted=trusted)
         self._submitter = Submitter(nodes, self._follower)
         self._nonce = time.time_ns() // 1000
         self._listing: Listing | None = None
@@ -119,6 +123,16 @@ class Client:
     def public_key(self) -> bytes:
         """The session key that signs."""
         return self._signer.public_key
+
+    @property
+    def nodes(self) -> list[int]:
+        """Ids of the present validators that can be reached, in the order in which they are asked."""
+        return self._nodes.order()
+
+    @property
+    def weak_quorum(self) -> int:
+        """Validators of whom one at least is honest (f+1), in the newest epoch known."""
+        return self._follower.weak_quorum
 
     # -- orders ----------------------------------------------------------------------------------
 
@@ -260,10 +274,10 @@ class Client:
         return await self._submitter.receipt(envelope_digest, detail, self.timeout_s)
 
     async def sync_epochs(self) -> Epoch:
-        """Follow the changes of validators that f+1 nodes know of; return the newest epoch.
+        """Follow the changes of validators that a quorum of the newest knows of; return the newest epoch.
 
-        Receipts bring this about by themselves. After a long absence, sync before trusting anything:
-        validators of an epoch long gone may have lost their keys since.
+        Receipts bring this about by themselves, and again every few minutes. Keep the epoch, and open the
+        next client with it: validators of an epoch long gone may have lost their keys since.
         """
         return await self._follower.sync(self.timeout_s)
 
@@ -312,9 +326,9 @@ class Client:
         raw = await self._query("key", [self.public_key if public_key is None else public_key])
         return views.VIEWS.from_fields(views.KeyView, raw)
 
-    async def validators(self) -> list[views.ValidatorView]:
+    async def validators(self, node: int | None = None) -> list[views.ValidatorView]:
         """Every validator that is, was or will be, as one node says."""
-        return await self._view_list("validators", views.ValidatorView)
+        return await self._view_list("validators", views.ValidatorView, node=node)
 
     async def membership(self, node: int | None = None) -> views.MembershipView:
         """The present epoch and the change that is pending, as one node says."""

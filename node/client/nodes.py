@@ -105,7 +105,7 @@ class Nodes:
 
     def rotation(self) -> "Rotation":
         """Node ids forever, in that order."""
-        return Rotation(self.order())
+        return Rotation(self.order)
 
     def served(self, node_id: int) -> None:
         """This node gave a good answer: ask it first from now on."""
@@ -123,18 +123,17 @@ class Nodes:
 
 
 class Rotation:
-    """Node ids in turn, with a growing pause after each round."""
+    """Node ids in turn, with a growing pause after each round; the next one has those found meanwhile."""
 
-    def __init__(self, order: list[int]) -> None:
+    def __init__(self, order: Callable[[], list[int]]) -> None:
         self._order = order
-        self._given = 0
+        self._left = order()
         self._pause_s = PAUSE_SECONDS_MIN
 
     async def next(self) -> int:
         """The node to try now."""
-        if self._given and self._given % len(self._order) == 0:
+        if not self._left:
             await trio.sleep(self._pause_s)
             self._pause_s = min(PAUSE_SECONDS_MAX, 2 * self._pause_s)
-        node_id = self._order[self._given % len(self._order)]
-        self._given += 1
-        return node_id
+            self._left = self._order()
+        return self._left.pop(0)

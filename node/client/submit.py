@@ -1,7 +1,8 @@
 """Getting an envelope executed exactly once, and knowing it: the client's side of retries.
 
 The same envelope may go to any number of nodes; the ledger executes it once. What is believed is only
-what a receipt proves, or what f+1 nodes say alike: one of them is honest.
+what a receipt proves, or what f+1 nodes say alike: one of them is honest. A receipt of an epoch that is
+over is believed if f+1 present validators show it alike: f+1 of its keys may have been stolen since.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from engine.envelope import Envelope
 from node.client.epochs import Follower
 from node.client.errors import LinkLost, NotConnected, NotFound, OutcomeUnknown, Refused, Rejected
 from node.client.link import Link
-from node.client.nodes import Nodes
+from node.client.nodes import Nodes, Rotation
 from node.receipts import RECEIPTS, Outcome, Receipt, ReceiptVerifier
 from node.wire import Detail
 from node.wire import Refused as Door
@@ -44,6 +45,7 @@ class Submitter:
         Raises `Rejected` if the ledger refused the envelope as a whole, `Refused`, `NotConnected`, or
         `OutcomeUnknown` once `timeout_s` is over.
         """
+        self._follower.freshen()
         attempt = _Attempt(self._nodes.count, self._follower.weak_quorum)
         with trio.move_on_after(timeout_s):
             rotation = self._nodes.rotation()
@@ -52,11 +54,9 @@ class Submitter:
                 outcome = await self._try(node_id, data, envelope.digest, detail, attempt)
                 if outcome is None:
                     continue
-                if not outcome.is_refused_copy:
-                    return outcome
                 attempt.was_sent = True
                 attempt.last = f"{outcome.code.name}, which {self._follower.weak_quorum} nodes must confirm"
-                return await self._confirm(node_id, outcome, detail)
+                return await self._settle(node_id, outcome, detail)
         if attempt.was_sent:
             raise OutcomeUnknown(envelope.digest, envelope.expiry_ms, attempt.last)
         attempt.raise_refusal()
@@ -64,6 +64,7 @@ class Submitter:
 
     async def receipt(self, envelope_digest: bytes, detail: Detail, timeout_s: float) -> Outcome:
         """What became of an envelope sent before. Raises `NotFound` if f+1 nodes know nothing of it."""
+        self._follower.freshen()
         missing: set[int] = set()
         last = "no node was tried"
         with trio.move_on_after(timeout_s):
@@ -77,9 +78,7 @@ class Submitter:
                     if isinstance(error, InputError) and error.code == Door.NOT_FOUND:
                         missing.add(node_id)
                     continue
-                if outcome.is_refused_copy:
-                    return await self._confirm(node_id, outcome, detail)
-                return outcome
+                return await self._settle(node_id, outcome, detail)
             raise NotFound(
                 f"{len(missing)} nodes executed no envelope {envelope_digest.hex()[:16]}:"
                 " until it expires, submit the same envelope again"
@@ -103,26 +102,43 @@ class Submitter:
             attempt.note(node_id, error)
         return None
 
-    async def _confirm(self, first_node: int, outcome: Outcome, detail: Detail) -> Outcome:
-        """A proven refusal is about one copy of the envelope, and a lying node may have made that copy.
+    async def _settle(self, node_id: int, outcome: Outcome, detail: Detail) -> Outcome:
+        """The outcome of a copy that was executed, if any node shows one; else raise `Rejected`.
 
-        Return the outcome of a copy that was executed, if any node shows one; raise `Rejected` once f+1
-        nodes show a refused one. Nodes that never executed the block in question do not count.
+        One receipt settles it if it tells of an execution in this epoch. A proven refusal is about one copy
+        of the envelope, and a lying node may have made that copy; what an epoch that is over signed may be
+        signed by thieves. These take f+1 present validators who tell alike; nodes that never
+        executed the block in question do not count.
         """
-        agreed = {first_node}
+        light = self._follower.light
+        told: dict[tuple[int, int] | None, set[int]] = {}
         rotation = self._nodes.rotation()
-        while len(agreed) < self._follower.weak_quorum:
+        while True:
+            if not outcome.is_refused_copy and outcome.height >= light.epoch.first_seq:
+                return outcome
+            place = None if outcome.is_refused_copy else (outcome.height, outcome.line)
+            alike = told.setdefault(place, set())
+            if node_id in light.replicas:
+                alike.add(node_id)
+            if len(alike) >= self._follower.weak_quorum:
+                break
+            node_id, outcome = await self._ask_another(rotation, alike, outcome.envelope_digest, detail)
+        if outcome.is_refused_copy:
+            raise Rejected(outcome.code, outcome, "the envelope")
+        return outcome
+
+    async def _ask_another(
+        self, rotation: Rotation, but: set[int], envelope_digest: bytes, detail: Detail
+    ) -> tuple[int, Outcome]:
+        """What the next node shows that shows anything."""
+        while True:
             node_id = await rotation.next()
-            if node_id in agreed:
+            if node_id in but:
                 continue
             try:
-                other = await self._ask(node_id, "receipt", outcome.envelope_digest, detail)
+                return node_id, await self._ask(node_id, "receipt", envelope_digest, detail)
             except (LinkLost, _Unanswered, InputError):
                 continue
-            if not other.is_refused_copy:
-                return other
-            agreed.add(node_id)
-        raise Rejected(outcome.code, outcome, "the envelope")
 
     async def _ask(self, node_id: int, method: str, envelope_digest: bytes, detail: Detail) -> Outcome:
         """Ask one node, and check what it answers. Raises `LinkLost` only if nothing was sent."""
@@ -151,6 +167,7 @@ class Submitter:
     async def _verify(self, link: Link, receipt: Receipt, envelope_digest: bytes, detail: Detail) -> Outcome:
         """What a receipt proves. If the validators we know did not sign it, others may have followed them:
         whoever gave the receipt can prove that, too."""
+        await self._follower.wait_fresh()
         try:
             return self._receipts.verify(receipt, envelope_digest, detail)
         except Unproven:

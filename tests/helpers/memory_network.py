@@ -60,6 +60,7 @@ class MemoryLedger:
         self.hold = False
         self.replicas = self.network.replicas
         self.epoch_proofs: list[EpochProof] = []
+        self.checkpoint: CheckpointCert | None = None
         self.blocks: dict[int, ProvenBlock] = {}
         self.nodes: list[MemoryNode] = []
         self.snapshots = Snapshots(homes.root / "snapshots", 64 << 20, sync=False)
@@ -87,12 +88,10 @@ class MemoryLedger:
         return block
 
     def replace_validators(self) -> None:
-        """From the next block on, validators with other ids and keys attest; the old ones prove it."""
+        """From the next block on, all validators attest with other keys; the old ones prove it."""
         old, old_signers = self.replicas, dict(zip(self.replicas.ids, self.signers, strict=True))
-        self.signers = [
-            Ed25519Signer(digest("test.seed", bytes([max(old.ids) + 1 + i]))) for i in range(old.n)
-        ]
-        members = [Member(max(old.ids) + 1 + i, signer.public_key) for i, signer in enumerate(self.signers)]
+        self.signers = [Ed25519Signer(digest("test.seed", bytes([old.epoch, i]))) for i in old.ids]
+        members = [Member(i, signer.public_key) for i, signer in zip(old.ids, self.signers, strict=True)]
         epoch = Epoch(old.epoch + 1, self.machine.height + 1, tuple(members))
         summary = StateSummary(ZERO_DIGEST, (), epoch.digest, 0)
         bare = CheckpointCert(self.machine.height, ZERO_DIGEST, ZERO_DIGEST, summary, ())
@@ -194,6 +193,9 @@ class MemoryNode:
 
     def epoch_proofs(self) -> Sequence[EpochProof]:
         return self._ledger.epoch_proofs
+
+    def checkpoint(self) -> CheckpointCert | None:
+        return self._ledger.checkpoint
 
     def status(self) -> NodeStatus:
         height = self._ledger.machine.height

@@ -10,6 +10,8 @@ import pytest
 import trio
 
 from consensus.primitives.errors import ConfigError, InputError
+from consensus.primitives.trees import compute_journal_root
+from consensus.proofs import ATTEST, Vote, compute_result_digest, signing_digest
 from engine.batch import encode_batch, split_batch
 from engine.commands import ListMarket, RegisterAsset
 from engine.envelope import decode, encode_orders, orders_array
@@ -189,8 +191,8 @@ async def test_a_node_that_cannot_be_reached_is_left_for_another(tmp_path):
         peers = [item.peer_address for item in net.network.validators]
         clients = [item.client_address for item in net.network.validators]
         nowhere = Address("127.0.0.1", 1)
-        half = with_addresses(net.network, peers, [nowhere, Address("127.0.0.1", 2), *clients[2:]])
-        async with open_client(half, TRADER, 1, prefer=0) as client:
+        most = with_addresses(net.network, peers, [nowhere, *clients[1:]])
+        async with open_client(most, TRADER, 1, prefer=0) as client:
             assert (await client.place("BTC-USD", "sell", price=42000, qty=1)).open == 1
         dead = with_addresses(net.network, peers, [Address("127.0.0.1", port) for port in (1, 2, 3, 4)])
         async with open_client(dead, TRADER, 1) as client:
@@ -256,6 +258,52 @@ async def test_receipts_stay_proven_when_all_validators_have_been_replaced(tmp_p
         assert (await trader.receipt(old)).height == early.outcome.height
         assert (await venue.sync_epochs()).number == 2
         assert await venue.sync_epochs() == net.ledger.replicas.record
+
+
+async def test_f_plus_one_stolen_keys_of_an_epoch_that_is_over_convince_no_client(tmp_path, monkeypatch):
+    """The node that is asked first shows what they sign, of a block of their time, and hides the change."""
+    async with _market(tmp_path) as (net, _, trader):
+        await trader.listing()
+        past, replicas = net.ledger.machine.height, net.ledger.replicas
+        stolen = dict(zip(replicas.ids[: replicas.weak_quorum], net.ledger.signers, strict=False))
+        net.ledger.replace_validators()
+        net.nodes[0].epoch_proofs = lambda: ()  # type: ignore[method-assign]
+        true_build = desk.build_receipt
+        lies: list[Receipt] = []
+
+        def forge_once(block: ProvenBlock, index: int, detail: Detail) -> Receipt:
+            receipt = true_build(block, index, detail)
+            if lies:
+                return receipt
+            forged = replace(receipt, height=past, time_ms=1)
+            root = compute_journal_root(
+                forged.previous_root,
+                past,
+                forged.block_digest,
+                forged.time_ms,
+                forged.record_count,
+                forged.chunks_root,
+            )
+            body = compute_result_digest(forged.block_digest, root, b"")
+            message = signing_digest(replicas.chain_id, replicas.epoch, ATTEST, 0, past, body)
+            votes = tuple(Vote(replica, key.sign(message)) for replica, key in stolen.items())
+            lies.append(replace(forged, attestations=votes))
+            return lies[0]
+
+        monkeypatch.setattr(desk, "build_receipt", forge_once)
+        async with open_client(net.network, TRADER, 1, prefer=0) as client:
+            outcome = await client.submit_orders(orders_array([orders.cancel_all(1)]))
+        assert len(lies) == 1 and outcome.height == net.ledger.machine.height > past
+
+
+async def test_a_client_may_start_from_a_later_epoch_that_it_trusts(tmp_path):
+    async with _market(tmp_path) as (net, venue, _):
+        net.ledger.replace_validators()
+        net.ledger.run_block()
+        epoch = await venue.sync_epochs()
+        net.ledger.epoch_proofs = []
+        async with open_client(net.network, TRADER, 1, trusted=epoch) as client:
+            await client.place("BTC-USD", "sell", price="42000", qty="0.25")
 
 
 async def test_a_change_of_validators_that_old_ones_did_not_sign_is_not_believed(tmp_path, monkeypatch):

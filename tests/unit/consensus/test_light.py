@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from consensus.light import BlockSummary, LightClient, Unproven
+from consensus.light import REACH, BlockSummary, LightClient, Unproven
 from consensus.primitives.crypto import digest
 from consensus.primitives.merkle import Tree, hash_leaf
 from consensus.primitives.trees import CHUNK_SIZE, RECORD_SIZE
@@ -120,6 +120,31 @@ def test_old_validators_decide_nothing_in_a_new_epoch() -> None:
     result = compute_result_digest(BLOCK, JOURNAL, b"")
     with pytest.raises(Unproven, match="too-few-votes"):
         light.verify_result(50, BLOCK, JOURNAL, b"", sign(0, ATTEST, 0, 50, result, everybody))
+
+
+def test_f_plus_one_votes_count_near_a_known_checkpoint_only() -> None:
+    """Far above it another epoch may have begun, and these keys be retired and stolen."""
+    light = client(TO_FIRST)
+    result = compute_result_digest(BLOCK, JOURNAL, b"")
+    far = 80 + REACH
+    few, enough = (sign(1, ATTEST, 0, far, result, signers) for signers in ((1, 2), (1, 2, 3)))
+    with pytest.raises(Unproven, match="stale"):
+        light.verify_result(far, BLOCK, JOURNAL, b"", few)
+    light.verify_result(far, BLOCK, JOURNAL, b"", enough)
+    light.verify_checkpoint(certify(FIRST, 80, FIRST))
+    assert light.reach == far
+    light.verify_result(far, BLOCK, JOURNAL, b"", few)
+
+
+def test_a_checkpoint_that_names_another_epoch_ends_what_f_plus_one_may_say() -> None:
+    light = client(TO_FIRST)
+    light.verify_checkpoint(TO_SECOND.cert)
+    result = compute_result_digest(BLOCK, JOURNAL, b"")
+    light.verify_result(80, BLOCK, JOURNAL, b"", sign(1, ATTEST, 0, 80, result, (1, 2)))
+    with pytest.raises(Unproven, match="stale"):
+        light.verify_result(81, BLOCK, JOURNAL, b"", sign(1, ATTEST, 0, 81, result, (1, 2)))
+    light.advance(TO_SECOND)
+    assert light.reach == 80 + REACH
 
 
 def test_results_and_blocks_are_checked_by_the_validators_of_their_height() -> None:
