@@ -99,6 +99,16 @@ def test_a_copied_checkout_is_installed_anew(checkout, tmp_path_factory):
     assert installs(other) + installs(checkout) > 1
 
 
+def test_an_environment_that_belongs_elsewhere_is_left_alone(checkout, tmp_path_factory):
+    foreign = tmp_path_factory.mktemp("elsewhere") / "venv"
+    shutil.move(checkout / ".venv", foreign)
+    (checkout / ".venv").symlink_to(foreign)
+    code, out, err = run(checkout)
+    assert (code, out) == (1, "")
+    assert f"is a link to {foreign}, outside this checkout: remove the link" in err
+    assert installs(checkout) == 0
+
+
 @pytest.mark.parametrize("code", ["EACCES", "EROFS"])
 @pytest.mark.parametrize("call", ["os.makedirs", "builtins.open"])
 def test_a_checkout_that_cannot_be_written_is_to_be_copied(checkout, call, code):

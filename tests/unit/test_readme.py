@@ -1,4 +1,4 @@
-"""The README says what is true: its commands parse, its example is the one that a test runs."""
+"""README and operator's guide say what is true: commands parse, the example is the one that a test runs."""
 
 import re
 import shlex
@@ -10,10 +10,11 @@ from ops import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+GUIDE = (ROOT / "docs" / "operating.md").read_text("utf-8")
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README + GUIDE, re.DOTALL)
 COMMANDS = sorted(
     {
-        line.split("#")[0].strip()
+        re.split(" [#>] ", line)[0].strip()
         for language, block in BLOCKS
         for line in block.splitlines()
         if not language and re.match(r"(\./)?kontor ", line)
@@ -22,7 +23,7 @@ COMMANDS = sorted(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_in_the_readme_is_one(command):
+def test_every_command_in_the_readme_and_the_guide_is_one(command):
     args, extra = cli.build_parser().parse_known_args(shlex.split(command)[1:])
     assert callable(args.run)
     assert not extra or args.takes_extra
