@@ -20,6 +20,12 @@ nonces stay inside the ledger's window when envelopes overtake one another.
 2026-11-24. A refusal written in the journal is proof about one copy of an envelope. A lying node could
 submit an envelope twice and show only the refused copy, so the SDK reports `Rejected` only when f+1
 nodes show no executed copy.
+
+2026-11-24. Of an epoch that is over, f+1 keys may be stolen, so a receipt alone does not say that its
+signers were still validators. The SDK asks a quorum of the newest epoch's members before the first receipt
+and again every few minutes, beside the request under way, so that a receipt seldom waits for it. A
+quorum, not f+1: f+1 thieves would answer for themselves. The price: whoever reaches no quorum of
+validators believes no receipt.
 """
 
 from node.client.blocking import BlockingClient

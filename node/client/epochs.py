@@ -77,7 +77,7 @@ class Follower:
     async def _ask_for_addresses(self) -> None:
         try:
             with trio.move_on_after(ADDRESSES_SECONDS):
-                rotation = self._nodes.rotation()
+                rotation = self._nodes.survey()
                 while not self._addresses.is_settled:
                     node_id = await rotation.next()
                     await self._try(node_id, self._follow_and_hear)
@@ -91,7 +91,7 @@ class Follower:
         heard: set[int] = set()
         last = "no node was tried"
         with trio.move_on_after(timeout_s):
-            rotation = self._nodes.rotation()
+            rotation = self._nodes.survey()
             while len(heard) < self.light.replicas.quorum:
                 node_id, before = await rotation.next(), self.light.epoch
                 why = await self._try(node_id, self.follow)

@@ -98,14 +98,22 @@ class Nodes:
             slot.link.close()
 
     def order(self) -> list[int]:
-        """Node ids: the one that served last first."""
+        """Ids of the nodes to send requests to: the one that served last first."""
+        return self.present()
+
+    def present(self) -> list[int]:
+        """Ids of all present validators that can be reached, in that order."""
         asked = self._asked()
         first = next((place for place, node_id in enumerate(asked) if node_id >= self._current), 0)
         return asked[first:] + asked[:first]
 
     def rotation(self) -> "Rotation":
-        """Node ids forever, in that order."""
+        """The nodes to send requests to, forever."""
         return Rotation(self.order)
+
+    def survey(self) -> "Rotation":
+        """All present validators, forever: who they are is no one node's word."""
+        return Rotation(self.present)
 
     def served(self, node_id: int) -> None:
         """This node gave a good answer: ask it first from now on."""

@@ -94,7 +94,7 @@ class Record:
 
 
 class OneNode(Nodes):
-    """Links to one node, whatever becomes of it."""
+    """Requests go to one node, whatever becomes of it; who the validators are, all are asked."""
 
     def __init__(self, network: Network, nursery: trio.Nursery, node: int) -> None:
         super().__init__(network, nursery, node)

@@ -45,7 +45,7 @@ class Tellers:
         self._nursery = nursery
         self._tellers = {teller.node_id: teller for teller in tellers}
 
-    def rotation(self):
+    def survey(self):
         return SimpleNamespace(next=self._next(iter(list(self._tellers) * 20)))
 
     @staticmethod
