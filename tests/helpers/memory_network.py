@@ -7,6 +7,7 @@ Each node can be told to push back, or to keep its blocks to itself.
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from typing import TypeVar
@@ -63,9 +64,17 @@ class MemoryLedger:
         self.checkpoint: CheckpointCert | None = None
         self.blocks: dict[int, ProvenBlock] = {}
         self.nodes: list[MemoryNode] = []
-        self.snapshots = Snapshots(homes.root / "snapshots", 64 << 20, sync=False)
-        self._prover = BalanceProver(self.snapshots, table_shapes(self.network.genesis.capacity))
+        self._snapshots_path = homes.root / "snapshots"
         self._pending: list[bytes] = []
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """Opened by the first proof of a balance: the others need no disk."""
+        return Snapshots(self._snapshots_path, 64 << 20, sync=False)
+
+    @cached_property
+    def _prover(self) -> BalanceProver:
+        return BalanceProver(self.snapshots, table_shapes(self.network.genesis.capacity))
 
     def submit(self, payload: bytes) -> None:
         """Take a micro-batch; run a block at once unless on hold."""

@@ -14,6 +14,7 @@ def _args(**changes: object) -> argparse.Namespace:
         "flow": "synthetic",
         "kill_primary_at": 3.0,
         "restart_at": 6.0,
+        "replace_validator_at": None,
     }
     return argparse.Namespace(**values | changes)
 
