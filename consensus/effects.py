@@ -69,9 +69,11 @@ class Connected:
 
 @dataclass(frozen=True)
 class SnapshotTaken:
-    """The state at the checkpoint of `cert` can be served to others from now on, instead of an older one."""
+    """The state at the checkpoint of `cert` can be served to others from now on, instead of an older one.
 
-    cert: CheckpointCert
+    None: a newer state took its place that nothing proves yet, so that none can be served."""
+
+    cert: CheckpointCert | None
 
 
 @dataclass(frozen=True)

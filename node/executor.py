@@ -105,7 +105,7 @@ class Executor:
         pool: PayloadPool,
         verdicts: VerdictCache,
         on_executed: Callable[[ExecutedBlock], None],
-        on_snapshot: Callable[[CheckpointCert], None],
+        on_snapshot: Callable[[CheckpointCert | None], None],
         checkpoint_time_ms: int,
         metrics: Metrics,
         log: Log,
@@ -293,8 +293,7 @@ class Executor:
         seconds = time.perf_counter() - started
         self._metrics.snapshot_seconds.observe(seconds)
         self._log.info("snapshot written", height=meta.height, pages=len(pages), seconds=round(seconds, 3))
-        if meta.cert is not None:
-            self._on_snapshot(meta.cert)
+        self._on_snapshot(meta.cert)
 
 
 def is_new_interval(before_ms: int, now_ms: int, seconds: int) -> bool:

@@ -513,8 +513,8 @@ class Node:
 
     # State transfer
 
-    def on_snapshot(self, cert: CheckpointCert) -> None:
-        """A snapshot is on disk, and can be proven to others."""
+    def on_snapshot(self, cert: CheckpointCert | None) -> None:
+        """A snapshot replaced the one before on disk; it can be proven to others if there is `cert`."""
         self._inbox.put(SnapshotTaken(cert))
 
     async def _submit_stored(self, height: int) -> None:

@@ -11,6 +11,7 @@ import trio
 from consensus.primitives.errors import ConfigError, InputError, StorageError
 from engine.machine import Machine
 from node.dumps import dump_path, replay_dump
+from node.ledger import Ledger
 from node.wire import Refused
 from ops.cli import main
 from ops.debug import heal_home
@@ -99,6 +100,34 @@ async def test_a_node_is_healed_though_the_others_stand_still(tmp_path: Path) ->
         await check_equal(cluster)
         await cluster.stop(3)
         await cluster.start(3)
+        await trade(cluster, 3, 300)
+        await check_equal(cluster)
+
+
+async def test_blocks_stored_above_a_fetched_state_run_though_nothing_new_is_ordered(tmp_path: Path) -> None:
+    async with local_cluster(tmp_path, rules=replace(OFTEN, snapshot_seconds=3600), adjust=eager) as cluster:
+        await cluster.submit(cluster.listing())
+        await trade(cluster, 10, 1)
+        await check_equal(cluster)
+        height = cluster.nodes[3].status().executed
+        await cluster.stop(3)
+        await trio.to_thread.run_sync(heal_home, cluster.homes.nodes[3])
+        await cluster.start(3)
+        await cluster.wait_until(lambda node: node._replica.counters.get("states_installed", 0) > 0, 3)
+        await cluster.wait_until(lambda node: node.status().executed == height, 3)
+
+
+async def test_stored_blocks_that_recovery_left_run_after_the_start(tmp_path: Path, monkeypatch) -> None:
+    async with local_cluster(tmp_path, rules=replace(OFTEN, snapshot_seconds=3600), adjust=eager) as cluster:
+        await cluster.submit(cluster.listing())
+        await trade(cluster, 10, 1)
+        await check_equal(cluster)
+        height = cluster.nodes[3].status().executed
+        await cluster.stop(3)
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "has_batches", lambda ledger, names: [False for _ in names])
+            await cluster.start(3)
+        await cluster.wait_until(lambda node: node.status().executed == height, 3)
         await trade(cluster, 3, 300)
         await check_equal(cluster)
 

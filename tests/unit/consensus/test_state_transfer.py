@@ -440,6 +440,14 @@ def test_a_server_that_drips_is_passed_over():
     assert not [to for to, _ in joiner.sent(FetchChunks, before) if to == 0], "a drop does not wash it clean"
 
 
+def test_a_state_that_nothing_proves_any_more_is_not_offered():
+    joiner = Joiner()
+    joiner.step(SnapshotTaken(joiner.cert(8)), SnapshotTaken(None))
+    assert not joiner.sent(CheckpointCert) and joiner.replica._state.snapshot is None
+    joiner.say(0, Status(0, True, 0, None, False, 1, 0))
+    assert not joiner.sent(CheckpointCert)
+
+
 # A moving target
 
 
