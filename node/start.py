@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from consensus.effects import Connected
-from consensus.primitives.crypto import Ed25519Verifier
+from consensus.primitives.crypto import Ed25519Verifier, Verifier
 from consensus.primitives.errors import ConfigError, LedgerError
 from consensus.replica import Replica, ReplicaConfig
 from engine.tables.manifest import table_shapes
@@ -200,7 +200,7 @@ def build_node(
     log: Log,
 ) -> tuple[Node, Parts]:
     """Wire the parts together; nothing runs yet."""
-    replica_id, replicas = config.node.id, network.replicas
+    replica_id = config.node.id
     metrics, verdicts = Metrics(), VerdictCache()
     pool = PayloadPool(config.peers.pool_bytes)
     verifier = RememberingVerifier(Ed25519Verifier())
@@ -209,35 +209,8 @@ def build_node(
     membership = Membership(recovered.machine, network)
     # The parts below report to the node, and the node needs them: `late` ties the knot.
     late: list[Node] = []
-    newest = stores.snapshots.meta()
-    replica = Replica(
-        replica_id,
-        replicas,
-        signer.signers if isinstance(signer, KeyRing) else [signer],
-        verifier,
-        replica_config(config, network),
-        stores.ledger.votes(),
-        recovered.committed,
-        recovered.executed,
-        recovered.results,
-        stores.ledger.base() + 1,
-        newest.cert if newest else None,
-    )
-    executor = Executor(
-        recovered.machine,
-        network.rules.checkpoint_interval,
-        network.rules.snapshot_seconds,
-        stores.ledger,
-        stores.snapshots,
-        stores.history,
-        pool,
-        verdicts,
-        lambda executed: late[0].on_executed(executed),
-        lambda cert: late[0].on_snapshot(cert),
-        recovered.checkpoint_time_ms,
-        metrics,
-        log,
-    )
+    replica = _build_replica(config, network, signer, verifier, stores, recovered)
+    executor = _build_executor(network, stores, recovered, pool, verdicts, late, metrics, log)
     proofs = ProofCollector(replica.authority, lambda block: late[0].on_proven(block))
     proofs.start_above(recovered.executed)
     transport = Transport(
@@ -303,6 +276,57 @@ def build_node(
     )
     late.append(Node(parts))
     return late[0], parts
+
+
+def _build_replica(
+    config: Config,
+    network: Network,
+    signer: NodeSigner,
+    verifier: Verifier,
+    stores: Stores,
+    recovered: Recovered,
+) -> Replica:
+    newest = stores.snapshots.meta()
+    return Replica(
+        config.node.id,
+        network.replicas,
+        signer.signers if isinstance(signer, KeyRing) else [signer],
+        verifier,
+        replica_config(config, network),
+        stores.ledger.votes(),
+        recovered.committed,
+        recovered.executed,
+        recovered.results,
+        stores.ledger.base() + 1,
+        newest.cert if newest else None,
+    )
+
+
+def _build_executor(
+    network: Network,
+    stores: Stores,
+    recovered: Recovered,
+    pool: PayloadPool,
+    verdicts: VerdictCache,
+    late: list[Node],
+    metrics: Metrics,
+    log: Log,
+) -> Executor:
+    return Executor(
+        recovered.machine,
+        network.rules.checkpoint_interval,
+        network.rules.snapshot_seconds,
+        stores.ledger,
+        stores.snapshots,
+        stores.history,
+        pool,
+        verdicts,
+        lambda executed: late[0].on_executed(executed),
+        lambda cert: late[0].on_snapshot(cert),
+        recovered.checkpoint_time_ms,
+        metrics,
+        log,
+    )
 
 
 def replica_config(config: Config, network: Network) -> ReplicaConfig:

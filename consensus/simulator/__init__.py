@@ -16,7 +16,7 @@ Read in this order:
     queues.py      every container of a replica and its bound
     coverage.py    paths that enough runs must have met
     replay.py      a run as one line of text; shrink.py makes a failing one smaller
-    mutants.py     replicas with known bugs, which the checker must catch
+    mutants.py     replicas with known bugs (`bugs.py`), which the checker must catch
     app.py, crypto.py, scheduler.py, trace.py   what they say
 
 Decisions
