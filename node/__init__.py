@@ -8,6 +8,7 @@ Read `services` first (what a running node offers), then `runtime` (the loop).
     setup       make homes, or a whole local network
     storage     LMDB helpers, the lock on a home
     ledger      votes, blocks, payloads: durable before anything is sent
+    versions    what two versions of Kontor must agree on, and where one takes over from another
     snapshots   the newest checkpoint of the state; `balances` proves what stands in it
     history     journals and receipts by height: an index that can be rebuilt
     transport   links between validators
@@ -83,6 +84,10 @@ another (NAT, a proxy, a private line) is between these two, and network.toml is
 founders' client ports under which id its key stands, and keeps the answer. Nobody has to edit a config
 between two steps of an admission. A lie costs time only; a network whose founders all left needs a
 network file that names somebody who is still there.
+
+2026-11-24. A ledger says under which protocol and layout it was written, and only a wedge that the operator
+names leads to another protocol: started too early, a new version would otherwise find no peer and,
+worse, could vote by other rules in blocks that the old ones still decide. See `versions` on layouts.
 
 2026-11-24. A removed validator keeps its links until the next epoch's first checkpoint. Dropped at the
 boundary itself, it would race with the news of its removal, and often never hear it.

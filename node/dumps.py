@@ -13,7 +13,7 @@ is bounded; `notes` say what was left out.
 import json
 import platform
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,12 +25,12 @@ from consensus.effects import Diverged
 from consensus.messages import CODEC, CommitCert, batch_digest
 from consensus.primitives.errors import ConfigError, ProtocolError, StorageError
 from consensus.proofs import StateSummary, compute_result_digest
-from engine.layout import LAYOUT_VERSION
 from engine.machine import Machine
 from engine.tables.manifest import table_shapes
 from node.ledger import Ledger
 from node.network import Network, load_network
 from node.snapshots import Snapshots
+from node.versions import WrongVersion, own_versions
 
 PACKAGES = ("kontor", "numpy", "numba", "llvmlite", "blake3", "msgpack", "lmdb", "pynacl")
 _MAP_BYTES = 1 << 40  # a dump is only read
@@ -94,7 +94,7 @@ def describe_build() -> dict[str, Any]:
         "implementation": platform.python_implementation(),
         "system": platform.platform(),
         "machine": platform.machine(),
-        "layout": LAYOUT_VERSION,
+        **own_versions()._asdict(),
     }
 
 
@@ -156,16 +156,24 @@ class Replay:
 
 
 def replay_dump(path: Path) -> Replay:
-    """Run the blocks of a dump again. Raises `ConfigError` if it is none, `StorageError` if it is damaged."""
+    """Run the blocks of a dump again. Raises `ConfigError` if it is none, or another version's, and
+    `StorageError` if it is damaged."""
     try:
         content = json.loads((path / "dump.json").read_text("utf-8"))
         seq, base = int(content["seq"]), int(content["base"])
         sides = {name: bytes.fromhex(content[name]["result"]) for name in ("ours", "theirs")}
         tables = [content[name].get("tables", {}) for name in ("ours", "theirs")]
+        build = {name: content["build"][name] for name in own_versions()._asdict()}
+        packages = dict(content["build"]["packages"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"{path} is no dump of a divergence ({error}): name a directory DATA/diverged-SEQ"
         ) from error
+    if build != own_versions()._asdict():
+        raise WrongVersion(
+            f"{path} was written by Kontor {packages.get('kontor')} with {_name(build)}; this version has"
+            f" {_name(own_versions()._asdict())}: replay it with the version that wrote it"
+        )
     network = load_network(path / "network.toml")
     machine = _load_base(path, network, base)
     interval = network.rules.checkpoint_interval
@@ -176,6 +184,10 @@ def replay_dump(path: Path) -> Replay:
     differing = tuple(name for name in tables[0] if tables[0][name] != tables[1].get(name))
     notes = tuple(str(note) for note in content.get("notes", ()))
     return Replay(seq, blocks, machine.table_roots(), differing, side, notes)
+
+
+def _name(versions: Mapping[str, object]) -> str:
+    return " and ".join(f"{name} {number}" for name, number in versions.items())
 
 
 def _load_base(path: Path, network: Network, base: int) -> Machine:

@@ -3,7 +3,8 @@
 One LMDB environment; one transaction with fsync per turn of the loop holds everything that turn
 must make durable (`Turn`). Only when it has returned may a message of the turn be sent.
 
-    meta     chain, replica, format; id: random, the signer's record knows it; turns: transactions so far;
+    meta     chain, replica, format; protocol, layout: see `node.versions`;
+             id: random, the signer's record knows it; turns: transactions so far;
              base: blocks up to here may be absent, since a state was fetched instead;
              swap: the height of a fetched state that is to replace the directory of the old one
     votes    the replica's vote log: key -> checksum, value
@@ -27,10 +28,12 @@ from consensus.primitives.errors import ConfigError, ProtocolError
 from node import faults
 from node.signer.binding import LEDGER_ID_SIZE
 from node.storage import check_damage, open_environment, storage_errors
+from node.versions import Versions, WrongVersion, own_versions
 
-FORMAT = b"2"
+FORMAT = b"3"
 CHECKSUM_SIZE = 8
 _SWAP, _BASE, _ID, _TURNS = b"swap", b"base", b"id", b"turns"
+_PROTOCOL, _LAYOUT = b"protocol", b"layout"
 _SETTING = "ledger.blocks_mib"
 
 
@@ -58,8 +61,10 @@ class Ledger:
     """The durable log of one replica. Methods may be called from any thread."""
 
     def __init__(self, path: Path, chain_id: bytes, replica: int, map_bytes: int) -> None:
-        """Open or create. Raises `ConfigError` if it belongs to another network or replica, and
-        `StorageError` if it cannot be used."""
+        """Open or create. Raises `ConfigError` if it belongs to another network or replica,
+        `WrongVersion` if it has another format, and `StorageError` if it cannot be used.
+
+        Whoever goes on with it calls `check_versions` first."""
         self.path = path
         self._env = open_environment(path, map_bytes, 5, _SETTING)
         with storage_errors(path, _SETTING):
@@ -84,6 +89,17 @@ class Ledger:
     def turns(self) -> int:
         """Turns made durable since it was created."""
         return self._turns
+
+    @property
+    def versions(self) -> Versions:
+        """What it is written under."""
+        return Versions(self._number(_PROTOCOL), self._number(_LAYOUT))
+
+    def take_versions(self, versions: Versions) -> None:
+        """What it is written under from now on."""
+        with storage_errors(self.path, _SETTING), self._env.begin(db=self._meta, write=True) as txn:
+            for key, number in zip((_PROTOCOL, _LAYOUT), versions, strict=True):
+                txn.put(key, _seq_key(number))
 
     def commit(self, turn: Turn) -> None:
         """Make all of `turn` durable, or nothing of it. Raises `StorageError`."""
@@ -210,28 +226,33 @@ class Ledger:
             with self._env.begin(db=self._meta) as txn:
                 found = dict(txn.cursor())
             if not found:
+                own = own_versions()
                 found = {**identity, _ID: os.urandom(LEDGER_ID_SIZE)}
+                found |= {_PROTOCOL: _seq_key(own.protocol), _LAYOUT: _seq_key(own.layout)}
                 with self._env.begin(db=self._meta, write=True) as txn:
                     for key, value in found.items():
                         txn.put(key, value)
         for key, value in identity.items():
             if found.get(key) != value:
-                raise ConfigError(self._mismatch(key, value, found.get(key, b"")))
+                raise self._mismatch(key, value, found.get(key, b""))
         self._own_id = found.get(_ID, b"")
         check_damage(len(self._own_id) == LEDGER_ID_SIZE, self.path, "its id is missing")
 
-    def _mismatch(self, key: bytes, wanted: bytes, found: bytes) -> str:
+    def _mismatch(self, key: bytes, wanted: bytes, found: bytes) -> ConfigError:
         if key == b"chain":
-            return (
+            return ConfigError(
                 f"{self.path} belongs to chain {found.hex()[:16]}, but network.toml describes chain"
                 f" {wanted.hex()[:16]}: put back that chain's network.toml, or start with an empty home"
             )
         if key == b"replica":
-            return (
+            return ConfigError(
                 f"{self.path} holds the votes of validator {found.decode()}, but 'node.id' is"
                 f" {wanted.decode()}: correct config.toml"
             )
-        return f"{self.path} has format {found.decode()}; this version of Kontor reads {wanted.decode()}"
+        return WrongVersion(
+            f"{self.path} has format {found.decode()}; this version of Kontor reads {wanted.decode()}:"
+            " start the version that wrote it"
+        )
 
 
 def _seq_key(seq: int) -> bytes:

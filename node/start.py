@@ -46,6 +46,7 @@ from node.telemetry import Log, Metrics, serve_metrics
 from node.tls import ingress_context
 from node.transport import Transport
 from node.validators import Membership
+from node.versions import check_versions
 from node.votes import ProofCollector, RememberingVerifier
 from node.warm import warm_kernels
 
@@ -139,10 +140,12 @@ async def _serve(
 
 @contextmanager
 def open_stores(home: Home, config: Config, network: Network) -> Iterator[Stores]:
-    """Open the databases of a home and close them again. The caller holds its lock."""
+    """Open the databases of a home and close them again. The caller holds its lock. Raises `WrongVersion`
+    before anything is changed."""
     sizes = config.ledger
     ledger = Ledger(home.data / "ledger", network.chain_id, config.node.id, sizes.blocks_mib * MIB)
     try:
+        check_versions(ledger, sizes.resume_after)
         finish_swap(home.data, ledger)
         snapshots = Snapshots(home.data / STATE, sizes.state_mib * MIB)
         try:

@@ -20,7 +20,6 @@ import msgpack
 import trio
 
 from consensus.primitives.errors import ProtocolError
-from engine.layout import LAYOUT_VERSION
 from node.config import Home, PeerSettings, parse_routes
 from node.doors import Door, address_of
 from node.network import Address, Network
@@ -28,9 +27,9 @@ from node.sockets import keep_alive, repeat_often
 from node.telemetry import Log, Metrics
 from node.tls import peer_context, peer_id
 from node.validators import Endpoint, Validators
+from node.versions import WrongVersion, own_versions
 from node.wire import FrameReader, frame
 
-PROTOCOL_VERSION = 2
 HELLO_BYTES_MAX = 256
 WRITE_BYTES = 256 << 10  # frames are joined up to this size for one write
 BULK_BYTES_MAX = 2 << 20  # parts of a state waiting for one peer; then whoever sends more waits
@@ -67,6 +66,7 @@ class Transport:
     ) -> None:
         self._network = network
         self._replica = replica
+        self._versions = own_versions()
         self._settings = settings
         self._routes = parse_routes(settings.routes)
         self._deliver = deliver
@@ -223,6 +223,8 @@ class Transport:
                 return peer
         except trio.TooSlowError:
             self._fault("handshake_timeout", expected)
+        except WrongVersion as error:  # it is dialled on: it may be upgraded, or we
+            self._fault("other_version", peer, str(error))
         except ProtocolError as error:
             self._fault("bad_hello", expected, str(error))
         except _LINK_ERRORS as error:
@@ -232,7 +234,7 @@ class Transport:
 
     def _hello(self) -> bytes:
         chain_id = self._network.chain_id
-        return msgpack.packb(["kontor-peer", PROTOCOL_VERSION, LAYOUT_VERSION, chain_id, self._replica])
+        return msgpack.packb(["kontor-peer", *self._versions, chain_id, self._replica])
 
     async def _check_hello(
         self, tls: "trio.SSLStream[trio.SocketStream]", peer: int, expected: int | None
@@ -242,16 +244,19 @@ class Transport:
             name, version, *rest = msgpack.unpackb(body)
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise ProtocolError("the hello does not decode") from error
-        if name != "kontor-peer" or version != PROTOCOL_VERSION:
-            raise ProtocolError(
-                f"peer speaks protocol {version!r}; we speak {PROTOCOL_VERSION}: upgrade the older"
+        own = self._versions
+        if name != "kontor-peer":
+            raise ProtocolError("the hello is that of another protocol")
+        if version != own.protocol:
+            raise WrongVersion(
+                f"peer speaks protocol {version!r}; we speak {own.protocol}: upgrade the older"
             )
         if len(rest) != 3:
             raise ProtocolError("the hello does not decode")
         layout, chain_id, replica = rest
-        if layout != LAYOUT_VERSION:
-            raise ProtocolError(
-                f"peer's state has layout {layout!r}, ours {LAYOUT_VERSION}: run one version of Kontor"
+        if layout != own.layout:
+            raise WrongVersion(
+                f"peer's state has layout {layout!r}, ours {own.layout}: run one version of Kontor"
             )
         if chain_id != self._network.chain_id:
             raise ProtocolError("peer belongs to another chain: compare both network.toml")

@@ -67,6 +67,7 @@ def heal_home(home: "Home") -> int:
     from node.network import load_network
     from node.state_sync.swap import OLD, STAGING, STATE, finish_swap
     from node.storage import HomeLock
+    from node.versions import own_versions
 
     config, network = load_config(home.config), load_network(home.network)
     if len(network.validators) < 2:
@@ -84,6 +85,7 @@ def heal_home(home: "Home") -> int:
             finish_swap(home.data, ledger)
             committed = ledger.committed_after(ledger.base())
             ledger.commit(Turn(votes=plan_heal(ledger.votes(), committed)))
+            ledger.take_versions(own_versions())  # those of the state that will be fetched
         finally:
             ledger.close()
         _keep_base(home.data)

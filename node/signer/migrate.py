@@ -24,6 +24,7 @@ from node.signer.binding import LEDGER_ID_SIZE
 from node.signer.opening import signer_lock
 from node.signer.record import EXPORT_ID_SIZE, KINDS, SigningRecord
 from node.signer.ring import rotated
+from node.versions import WrongVersion
 
 FORMAT = 2
 FILE_MAX = 64 << 20
@@ -173,7 +174,10 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.pop("checksum", "") != _checksum(content):
         raise ConfigError(f"{path} is damaged, or no export of a signing record: export it again")
     if content.get("format") != FORMAT:
-        raise ConfigError(f"{path} has format {content.get('format')}; this version reads {FORMAT}")
+        raise WrongVersion(
+            f"{path} has format {content.get('format')!r}; this version of Kontor reads {FORMAT}:"
+            " import it with the version that exported it"
+        )
     sizes = {
         "export": EXPORT_ID_SIZE,
         "public_key": PUBLIC_KEY_SIZE,

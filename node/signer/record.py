@@ -21,6 +21,7 @@ from consensus.primitives.errors import ConfigError, StorageError
 from consensus.signing import GENESIS, NUMBER_MAX, Floor, Place, VoteRecord
 from node.signer.binding import LEDGER_ID_SIZE, Standing, check_standing
 from node.signer.journal import BODY_MAX, DEAD_KEY, Journal
+from node.versions import WrongVersion
 
 FORMAT = 2
 KINDS = (PRE_PREPARE, PREPARE, COMMIT, ATTEST, CHECKPOINT, VIEW_CHANGE, NEW_VIEW)
@@ -235,9 +236,14 @@ def _replay(path: Path, record: SigningRecord | None, body: bytes) -> SigningRec
 
 
 def _begin(path: Path, code: int, content: bytes) -> SigningRecord:
+    if code != _HEADER:
+        raise StorageError(f"{path} is damaged: it begins with no header; {DEAD_KEY}")
     version = int.from_bytes(content[:2], "big")
-    if code != _HEADER or version != FORMAT:
-        raise StorageError(f"{path} has format {version}; this version of Kontor reads {FORMAT}")
+    if version != FORMAT:
+        raise WrongVersion(
+            f"{path} has format {version}; this version of Kontor reads {FORMAT}: run the version that wrote"
+            " it, and leave the record as it is"
+        )
     key, chain_id = content[2 : 2 + PUBLIC_KEY_SIZE], content[2 + PUBLIC_KEY_SIZE :]
     return SigningRecord(path, key, chain_id, VoteRecord())
 

@@ -15,6 +15,7 @@ from node.signer.binding import check_standing, standing_of
 from node.signer.journal import sync_folder
 from node.signer.record import SigningRecord
 from node.storage import HomeLock
+from node.versions import WrongVersion
 
 
 def make_new_identity(
@@ -54,6 +55,8 @@ def _check_lost(home: Home, config: Config) -> None:
         record = SigningRecord.open(home.signing_record)
         record.close()
         record.check_ready(public_key)
+    except WrongVersion:
+        raise  # whether anything is lost is for the version that wrote it to say
     except LedgerError:
         return
     if (home.data / "ledger").exists() and _is_ours(home, config, record):

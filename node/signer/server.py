@@ -115,7 +115,10 @@ class SignerServer:
         match name, values:
             case "hello", (version, chain_id):
                 if version != FORMAT:
-                    raise ProtocolError(f"the node speaks format {version}, this signer {FORMAT}")
+                    raise ProtocolError(
+                        f"the node speaks format {version}, this signer {FORMAT}:"
+                        " run one version of Kontor for both"
+                    )
                 if chain_id != self._chain_id:
                     raise ProtocolError(
                         f"the node is on chain {chain_id.hex()[:16]}, this signer signs for"

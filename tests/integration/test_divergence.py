@@ -72,6 +72,10 @@ async def test_a_wrong_state_halts_is_replayed_and_is_healed(tmp_path: Path, cap
         assert content["base"] > 0 and content["build"]["layout"] > 0
         assert await trio.to_thread.run_sync(main, ["debug", "replay", str(dump), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["side"] == "theirs"
+        content["build"]["layout"] += 1
+        (dump / "dump.json").write_text(json.dumps(content))
+        with pytest.raises(ConfigError, match=r"layout \d+; this version has .* layout \d+: replay it with"):
+            replay_dump(dump)
         # Healed, it goes on with the others.
         await trade(cluster, 6, 200)
         assert await trio.to_thread.run_sync(main, ["heal", "--home", str(home.root)]) == 0

@@ -14,11 +14,13 @@ from consensus.effects import Blame
 from consensus.messages import Prepare
 from consensus.proofs import signing_digest
 from engine.commands import RemoveValidator, Wedge
+from node import versions
 from node.client import Client, NotConnected, open_client
 from node.keys import load_signer
 from node.network import Rules, load_entry
 from node.signer.record import SigningRecord
 from node.start import run_node
+from node.versions import WrongVersion
 from ops import cli
 from tests.helpers.local_cluster import LocalCluster, free_ports, local_cluster
 from tests.helpers.venue import new
@@ -148,7 +150,7 @@ async def test_a_key_is_rotated_while_its_node_runs_and_the_quorum_needs_it(tmp_
         assert cluster.nodes[1].status().votes
 
 
-async def test_a_wedged_network_stands_still_until_its_operators_name_the_height(tmp_path):
+async def test_a_wedged_network_stands_still_until_its_operators_name_the_height(tmp_path, monkeypatch):
     async with local_cluster(tmp_path, rules=RULES) as cluster:
         await cluster.submit(cluster.listing())
         await cluster.submit(cluster.commands(Wedge(0)))
@@ -158,6 +160,10 @@ async def test_a_wedged_network_stands_still_until_its_operators_name_the_height
         assert height % RULES.checkpoint_interval == 0
         for row in list(cluster.nodes):
             await cluster.stop(row)
+        # Upgraded, a node says what it waits for; once it is named, all go on under the new protocol.
+        monkeypatch.setattr(versions, "PROTOCOL_VERSION", versions.PROTOCOL_VERSION + 1)
+        with pytest.raises(WrongVersion, match=r"ledger\.resume_after"):
+            await run_node(cluster.homes.nodes[0].root)
         for home in cluster.homes.nodes:
             text = home.config.read_text("utf-8")
             assert "resume_after = 0" in text

@@ -14,14 +14,16 @@ import trio
 from consensus.primitives.errors import ProtocolError
 from engine.layout import LAYOUT_VERSION
 from engine.machine import Machine
+from node import versions
 from node.config import PeerSettings
 from node.keys import write_tls_identity
 from node.network import Address, Network
 from node.setup import NetworkHomes, create_network, with_addresses
 from node.telemetry import Log, Metrics
 from node.tls import client_context, peer_context
-from node.transport import HELLO_BYTES_MAX, PROTOCOL_VERSION, Transport
+from node.transport import HELLO_BYTES_MAX, Transport
 from node.validators import Validators, read_validators
+from node.versions import PROTOCOL_VERSION
 from node.wire import frame
 
 pytestmark = pytest.mark.trio
@@ -232,6 +234,43 @@ async def test_a_certificate_of_no_validator_is_refused(homes: NetworkHomes, tmp
         await _healthy_link_is_untouched(first, second)
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"version": 99}, f"speaks protocol 99; we speak {PROTOCOL_VERSION}"),
+        ({"layout": 99}, f"layout 99, ours {LAYOUT_VERSION}"),
+    ],
+)
+async def test_a_hello_of_another_version_is_refused(
+    homes: NetworkHomes, changes: dict[str, object], reason: str
+) -> None:
+    async with _links(homes) as links:
+        second = await links.start(1)
+        await _greet(homes, second, links.network, _hello(links.network, **changes))
+        assert second.faults("other_version") == 1
+        assert reason in second.log.getvalue()
+        assert second.transport.connected == []
+
+
+async def test_peers_of_two_versions_both_say_so_and_connect_once_one_is_upgraded(
+    homes: NetworkHomes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _links(homes) as links:
+        first = await links.start(0)
+        async with trio.open_nursery() as nursery:
+            with monkeypatch.context() as patch:
+                patch.setattr(versions, "PROTOCOL_VERSION", PROTOCOL_VERSION - 1)
+                older = await _Links(homes, links.network, nursery).start(1)
+            await _until(lambda: min(peer.faults("other_version") for peer in (first, older)) >= 3)
+            assert first.transport.connected == older.transport.connected == []
+            assert f"protocol {PROTOCOL_VERSION - 1}; we speak {PROTOCOL_VERSION}" in first.log.getvalue()
+            assert f"protocol {PROTOCOL_VERSION}; we speak {PROTOCOL_VERSION - 1}" in older.log.getvalue()
+            nursery.cancel_scope.cancel()
+        second = await links.start(1)
+        second.transport.send(0, frame(b"upgraded"))
+        assert await first.inbox.receive() == (1, b"upgraded")
+
+
 async def test_a_node_does_not_talk_to_a_listener_with_another_certificate(homes: NetworkHomes) -> None:
     async with _links(homes) as links:
         network = links.network
@@ -269,8 +308,7 @@ def _hello(network: Network, **changes: object) -> bytes:
     ("changes", "reason"),
     [
         ({"chain": bytes(32)}, "another chain"),
-        ({"version": 99}, "speaks protocol 99"),
-        ({"name": "other"}, "protocol"),
+        ({"name": "other"}, "another protocol"),
         ({"replica": 2}, "its certificate is that of 0"),
     ],
 )

@@ -6,11 +6,13 @@ import tomllib
 
 import pytest
 
+from node import ledger
 from node.config import Home, load_config
 from node.keys import load_signer
 from node.ledger import Ledger
 from node.network import load_network
 from node.setup import create_network
+from node.signer import record
 from node.signer.opening import open_signer
 from node.start import open_stores
 from ops import cli
@@ -110,6 +112,17 @@ def test_recover_touches_nothing_of_a_home_that_can_sign(home, capsys):
     before = home.consensus_seed.read_bytes()
     assert cli.main(["recover", "--home", str(home.root), "--id", "4"]) == 2
     assert "nothing is lost" in capsys.readouterr().err
+    assert home.consensus_seed.read_bytes() == before
+
+
+def test_recover_does_not_take_what_another_version_wrote_for_lost(home, monkeypatch, capsys):
+    bind(home)
+    before = home.consensus_seed.read_bytes()
+    for module in (record, ledger):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "FORMAT", b"99" if module is ledger else 99)
+            assert cli.main(["recover", "--home", str(home.root), "--id", "4"]) == 2
+        assert "this version of Kontor reads 99" in capsys.readouterr().err
     assert home.consensus_seed.read_bytes() == before
 
 

@@ -12,6 +12,7 @@ from consensus.signing import Floor, Place
 from node.signer import journal as journal_module
 from node.signer.journal import PAGE, Journal
 from node.signer.record import KINDS, SigningRecord
+from node.versions import WrongVersion
 from tests.helpers.voting_ledger import NEW
 
 KEY, OTHER_KEY, CHAIN, OTHER_CHAIN = (digest(f"test.{name}") for name in ("key", "other", "chain", "fork"))
@@ -116,8 +117,7 @@ VOTE = b"\x02" + bytes(15) + b"\x01" + bytes(7) + b"\x01"
 @pytest.mark.parametrize(
     ("bodies", "reason"),
     [
-        ([VOTE[:1] + bytes(8) + (1).to_bytes(8, "big") + A], "format"),
-        ([b"H\x00\x01" + KEY + ZERO_DIGEST], "format 1"),
+        ([VOTE[:1] + bytes(8) + (1).to_bytes(8, "big") + A], "begins with no header"),
         ([HEADER, HEADER], "second header"),
         ([HEADER, b"\x99" + A], "does not write"),
         ([HEADER, b"B" + A[:31]], "does not write"),
@@ -130,4 +130,10 @@ def test_a_file_that_this_version_would_not_write_is_refused(
 ) -> None:
     Journal.create(path, bodies).close()
     with pytest.raises(StorageError, match=reason):
+        SigningRecord.open(path)
+
+
+def test_a_record_of_another_version_is_left_to_that_version(path: Path) -> None:
+    Journal.create(path, [b"H\x00\x01" + KEY + ZERO_DIGEST]).close()
+    with pytest.raises(WrongVersion, match=r"has format 1; this version of Kontor reads 2: run the version"):
         SigningRecord.open(path)
