@@ -8,6 +8,7 @@ Start with `machine` (how a block is applied), then `layout` and `records` (ever
     state, tables/        all tables; pages, indexes, state root, snapshots
     machine, block        applying a block; laying out its journal
     commands, plugin      msgpack commands, and who carries them out
+    plugins, events       which plugins a ledger has; journal lines that they add
     authority             which key may do what
     accounts/, markets, validators/   the plugins
     matching/, clearing/  compiled rules of the order path

@@ -45,18 +45,28 @@ def gather_orders(payloads: list[memoryview], keys: list[int]) -> Orders:
 
 
 def execute_into_journal(
-    core: Core, ops: np.ndarray, codes: np.ndarray, head_count: int, command_count: int
+    core: Core,
+    ops: np.ndarray,
+    codes: np.ndarray,
+    head_count: int,
+    command_count: int,
+    earlier: np.ndarray,
 ) -> np.ndarray:
     """Run the order loop. Returns the journal with its envelope and command lines still to be filled.
 
-    Layout: `head_count` envelope lines, n results, `command_count` command lines, events.
+    Layout: `head_count` envelope lines, n results, `command_count` command lines, events: first the
+    `earlier` ones, which commands caused.
     """
     count = ops.shape[0]
-    fixed = head_count + count + command_count
+    commands_end = head_count + count + command_count
+    fixed = commands_end + earlier.shape[0]
     if count == 0:
-        return np.zeros(fixed, dtype=JOURNAL)
+        journal = np.zeros(fixed, dtype=JOURNAL)
+        journal[commands_end:] = earlier
+        return journal
     progress = np.zeros(PROGRESS_LENGTH, dtype=np.int64)
     journal = np.empty(fixed + count + FILLS_PER_ORDER_MAX, dtype=JOURNAL)
+    journal[commands_end:fixed] = earlier
     while not execute_orders(
         core,
         kernel_view(ops),

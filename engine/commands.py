@@ -20,11 +20,12 @@ from engine.layout import (
     CERTIFICATE_BYTES_MAX,
     SCOPES_ALL,
     ExclusionRule,
-    MarketStatus,
 )
+from engine.markets.states import MarketStatus
 from engine.records import AMOUNT_MAX
 
 COMMANDS_MAX = 4096  # in one envelope
+FOREIGN_COMMANDS_FIRST = 1024  # numbers of commands that plugins from elsewhere bring
 PRICE_LEVELS_MAX = 1 << 26  # of one market
 FEE_E6_MAX = 100_000  # 10 %
 DECIMALS_MAX = 18
@@ -228,10 +229,12 @@ def name_of(command: type) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", command.__name__).lower()
 
 
-def kind_of(command: type) -> CommandKind:
-    """Name, number and reader of a command class."""
+def kind_of(command: type, place: int = 0) -> CommandKind:
+    """Name, number and reader of a command class. One that is not of this package gets its number from its
+    `place` among all commands of the ledger."""
     name = name_of(command)
-    return CommandKind(name, CommandNumber[name.upper()], _reader(command))
+    number = CommandNumber.__members__.get(name.upper(), FOREIGN_COMMANDS_FIRST + place)
+    return CommandKind(name, number, _reader(command))
 
 
 def encode(commands: Sequence[tuple[Any, ...]]) -> bytes:

@@ -1,5 +1,6 @@
 """What a ledger starts from: pure data, equal on every node."""
 
+import re
 from dataclasses import dataclass, field
 
 from consensus.primitives.crypto import DIGEST_SIZE, PUBLIC_KEY_SIZE
@@ -46,9 +47,16 @@ class Capacity:
 _NOBODY = Epoch(0, 1, (Member(0, bytes(PUBLIC_KEY_SIZE)),))
 
 
+PLUGINS_MAX = 64
+_PLUGIN = re.compile(r"[A-Za-z_][\w.]{0,127}:[A-Za-z_]\w{0,63}", re.ASCII)
+
+
 @dataclass(frozen=True)
 class Genesis:
-    """Chain identity, the keys that administer the venue, table limits, and the first validators.
+    """Chain identity, the keys that administer the venue, table limits, the first validators, rules.
+
+    `plugins` are those of other packages, as `module:Class`. They get their turn in this order, after this
+    package's own.
 
     Their rules: a checkpoint every `checkpoint_interval` blocks, votes for up to `window` blocks above
     a stable one, and at most `members_max` validators at a time.
@@ -61,6 +69,7 @@ class Genesis:
     checkpoint_interval: int = 32
     window: int = 128
     members_max: int = MEMBERS_MAX
+    plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.chain_id) != DIGEST_SIZE:
@@ -81,3 +90,13 @@ class Genesis:
             raise ConfigError(f"{len(ids)} validators, at most {self.members_max} at a time")
         if not 1 <= self.checkpoint_interval <= self.window:
             raise ConfigError(f"checkpoint interval {self.checkpoint_interval}, window {self.window}")
+        check_plugins(self.plugins)
+
+
+def check_plugins(names: tuple[str, ...]) -> None:
+    """`ConfigError` unless these may be plugins of other packages."""
+    if len(names) > PLUGINS_MAX or len(set(names)) != len(names):
+        raise ConfigError(f"{len(names)} plugins; name up to {PLUGINS_MAX}, each once")
+    for name in names:
+        if not _PLUGIN.fullmatch(name):
+            raise ConfigError(f"{name!r} is no plugin: write package.module:Class")

@@ -14,28 +14,24 @@ import numpy as np
 
 from consensus.primitives import trees
 
-LAYOUT_VERSION = 3  # part of the state root; raise it when any row here changes
+LAYOUT_VERSION = 4  # part of the state root; raise it when any row here changes
 PAGE_SIZE = trees.PAGE_SIZE
 NONE = -1
-
-
-class MarketStatus(IntEnum):
-    """Which order operations a market takes; cancels are always allowed."""
-
-    CLOSED = 0
-    OPEN = 1
+PLUGIN_TABLES_MAX = 48
 
 
 ACCOUNT = np.dtype(
     [
-        ("owner", "u1", (32,)),  # root authority: Ed25519 public key
         ("first_order", "<i4"),  # head of the account's live orders, or NONE
-        ("open_orders", "<i4"),
-        ("grants", "<i8"),  # keys that ever held a grant on this account
         ("last_order", "<i4"),  # its tail, or NONE
-        ("reserved", "u1", (12,)),
+        ("open_orders", "<i4"),
+        ("reserved_word", "<i4"),
+        ("reserved", "u1", (48,)),
+        ("owner", "u1", (32,)),  # root authority: Ed25519 public key
+        ("grants", "<i8"),  # keys that ever held a grant on this account
+        ("reserved_end", "u1", (24,)),
     ]
-)  # 64 bytes; row = account id
+)  # 128 bytes; row = account id. What the order path reads stands in the first 64.
 
 ASSET = np.dtype(
     [
@@ -70,16 +66,17 @@ MARKET = np.dtype(
         ("notional_min", "<i8"),  # quote units
         ("maker_fee_e6", "<i8"),  # millionths of what the maker receives, rounded up
         ("taker_fee_e6", "<i8"),
-        ("status", "<i4"),  # MarketStatus
+        ("status", "<i4"),  # engine.markets.states.MarketStatus
         ("fee_base_row", "<i4"),  # balance rows of the venue's fee account
         ("fee_quote_row", "<i4"),
         ("open_orders", "<i4"),
         ("level_start", "<i8"),  # first row in the level table
         ("best_bid", "<i8"),  # 0: none
         ("best_ask", "<i8"),  # price_max + 1: none
-        ("last_price", "<i8"),
+        ("last_price", "<i8"),  # of the last trade; 0: none yet
+        ("reserved", "u1", (128,)),
     ]
-)  # 128 bytes; row = market id
+)  # 256 bytes; row = market id
 
 LEVEL = np.dtype(
     [
@@ -260,9 +257,10 @@ COUNTERS = np.dtype(
         ("epoch_first", "<i8"),  # its first block
         ("wedged_at", "<i8"),  # the block at which the ledger stopped last; 0: it never did
         ("exclusion_rule", "<i8"),  # ExclusionRule
-        ("reserved", "u1", (64,)),
+        ("reserved", "u1", (448,)),
+        ("plugin_rows", "<i8", (PLUGIN_TABLES_MAX,)),  # rows in use of each table that a plugin owns
     ]
-)  # 256 bytes; one row
+)  # 1024 bytes; one row
 
 
 def page_shift(dtype: np.dtype) -> int:

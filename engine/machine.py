@@ -22,16 +22,16 @@ from engine.accounts.envelopes import check_envelope
 from engine.accounts.kernels import authorise_orders
 from engine.accounts.keys import open_account
 from engine.accounts.nonces import use_nonce
-from engine.accounts.plugin import AccountsPlugin
 from engine.batch import decode_batch
 from engine.block import Verdict
 from engine.commands import EXPIRY_NEVER
 from engine.envelope import Envelope, EnvelopeKind
+from engine.events import Events
 from engine.genesis import VENUE_ACCOUNT, Genesis
 from engine.journal import BlockResult, Counts, EnvelopeResult, hash_chunks
-from engine.layout import SCOPES_ALL
-from engine.markets import MarketsPlugin
-from engine.plugin import Context, Outcome, Plugin, Registry
+from engine.layout import NONE, SCOPES_ALL
+from engine.plugin import Context, Outcome, Registry
+from engine.plugins import make_plugins, new_state
 from engine.records import ORDER_OP, Code, Kind
 from engine.state import State
 from engine.tables.root import StateTree, compute_full_root, put_pages, snapshot, take_pages
@@ -39,7 +39,6 @@ from engine.tables.table import kernel_view
 from engine.validators.boundary import next_boundary
 from engine.validators.convictions import execute_evidence
 from engine.validators.members import add_founders, current_epoch
-from engine.validators.plugin import ValidatorsPlugin
 
 Pages = list[tuple[int, int, bytes]]  # (table number, page number, PAGE_SIZE bytes)
 
@@ -50,11 +49,6 @@ class SignatureVerdicts(Protocol):
     def get(self, envelope_digest: bytes, /) -> bool | None: ...
 
 
-def make_plugins(genesis: Genesis) -> tuple[Plugin, ...]:
-    """The registry order of this version of the rulebook."""
-    return (AccountsPlugin(), MarketsPlugin(), ValidatorsPlugin(genesis))
-
-
 class Machine:
     """The replicated state and the rules that change it.
 
@@ -63,7 +57,7 @@ class Machine:
     """
 
     def __init__(self, genesis: Genesis, verifier: Verifier | None = None, index_seed: int = 0) -> None:
-        self._set_up(genesis, verifier, State(genesis.capacity, index_seed))
+        self._set_up(genesis, verifier, new_state(genesis, index_seed))
         # Admin keys are the owners of the venue's account: the first is its root key.
         open_account(self.state, genesis.admin_keys[0])
         for key in genesis.admin_keys[1:]:
@@ -82,7 +76,7 @@ class Machine:
     ) -> Self:
         """The machine whose pages these are, each in its last version; `ProtocolError` on a wrong root."""
         machine = cls.__new__(cls)
-        machine._set_up(genesis, verifier, State(genesis.capacity, index_seed))
+        machine._set_up(genesis, verifier, new_state(genesis, index_seed))
         machine._tree = put_pages(machine.state, pages, expected_root)
         return machine
 
@@ -182,6 +176,7 @@ class _Block:
         self._signatures = verdicts
         self._verdicts = [Verdict(Code.MALFORMED)] * len(envelopes)
         self._outcomes: list[Outcome] = []
+        self._before, self._after = Events(), Events()  # lines of commands, and of the end of the block
 
     def execute(self) -> BlockResult:
         state, previous_root = self._state, self._machine.journal_root
@@ -189,7 +184,8 @@ class _Block:
         state.count["time_ms"] = self._time_ms
         self._run_commands()
         journal, op_count = self._run_orders()
-        self._machine._registry.on_block_end(state, self._height, self._time_ms)
+        self._machine._registry.on_block_end(state, Context(NONE, self._time_ms, self._height, self._after))
+        journal = self._after.append_to(journal)
         results = self._write_lines(journal, op_count)
         chunks = hash_chunks(journal)
         root = compute_journal_root(
@@ -226,7 +222,7 @@ class _Block:
                 continue  # stays MALFORMED, and the nonce stays free
             key = state.key_rows[envelope.public_key]
             use_nonce(state, key, envelope.nonce)
-            context = Context(key, self._time_ms, self._height)
+            context = Context(key, self._time_ms, self._height, self._before)
             self._verdicts[index] = Verdict(Code.OK, len(self._outcomes), len(raw))
             self._outcomes += [execute(state, item, context) for item in raw]
 
@@ -266,7 +262,7 @@ class _Block:
             state.reserve_for_orders(first)
             authorise_orders(state.core(), kernel_view(ops), key_rows, codes)
         journal = block.execute_into_journal(
-            state.core(), ops, codes, len(self._envelopes), len(self._outcomes)
+            state.core(), ops, codes, len(self._envelopes), len(self._outcomes), self._before.lines
         )
         return journal, first
 

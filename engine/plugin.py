@@ -1,6 +1,6 @@
 """Plugins: who carries out which command, and in which order they get their turn.
 
-A plugin owns rules, not storage: it reads and writes the tables of `State`. `validate` may refuse
+A plugin owns rules and names the tables it needs; `State` keeps their rows. `validate` may refuse
 and writes nothing; `apply` carries out what was validated and cannot fail. Plugins meet through
 tables, in registry order, and do not import one another.
 """
@@ -10,16 +10,19 @@ from typing import Any, NamedTuple, Protocol
 
 from consensus.primitives.errors import ensure
 from engine.commands import CommandKind, CommandNumber, kind_of
+from engine.events import Events
 from engine.records import Code
 from engine.state import State
+from engine.tables.table import TableSpec
 
 
 class Context(NamedTuple):
-    """Under what a command runs."""
+    """Under what a command or an end-of-block pass runs."""
 
-    key: int  # row of the key that signed
+    key: int  # row of the key that signed; NONE at the end of a block
     time_ms: int  # of the block
     height: int
+    events: Events  # journal lines beside a command's own
 
 
 class Entry(NamedTuple):
@@ -49,7 +52,11 @@ class Plugin(Protocol):
     @property
     def handlers(self) -> Sequence[Handler]: ...
 
-    def on_block_end(self, state: State, height: int, time_ms: int) -> None:
+    @property
+    def tables(self) -> Sequence[TableSpec]:
+        """The tables it owns; `State.table(name)` gives them."""
+
+    def on_block_end(self, state: State, context: Context) -> None:
         """After the block's orders, in registry order."""
 
     def check_invariants(self, state: State) -> None:
@@ -73,7 +80,7 @@ class Registry:
         self._handlers: dict[str, tuple[CommandKind, Handler]] = {}
         for plugin in self.plugins:
             for handler in plugin.handlers:
-                kind = kind_of(handler.command)
+                kind = kind_of(handler.command, len(self._handlers))
                 ensure(kind.name not in self._handlers, f"two plugins handle {kind.name}")
                 self._handlers[kind.name] = (kind, handler)
 
@@ -91,10 +98,10 @@ class Registry:
             return (int(code), kind.number, *_NOTHING)
         return (_OK, kind.number, *handler.apply(state, command, context))
 
-    def on_block_end(self, state: State, height: int, time_ms: int) -> None:
+    def on_block_end(self, state: State, context: Context) -> None:
         """Every plugin's end-of-block pass."""
         for plugin in self.plugins:
-            plugin.on_block_end(state, height, time_ms)
+            plugin.on_block_end(state, context)
 
     def check_invariants(self, state: State) -> None:
         """Every plugin's laws."""

@@ -68,13 +68,14 @@ ORDER_OP = np.dtype(
 
 
 class Kind(IntEnum):
-    """Journal lines, in the order of a block's sections."""
+    """Journal lines: sections of envelopes, results, commands; then the others as they happen."""
 
     ENVELOPE = 1  # one per envelope, in listing order
     RESULT = 2  # one per order operation, in listing order
     COMMAND = 3  # one per command or accepted evidence, in listing order
     FILL = 4  # one per trade, in execution order, mixed with CANCELLED
     CANCELLED = 5  # an order left the book by another's hand: self-trade, cancel-all
+    FOREIGN = 255  # a line of a plugin from elsewhere: its fields mean what that plugin says
 
 
 class Code(IntEnum):

@@ -1,8 +1,10 @@
-"""The whole replicated state: fourteen tables, and the lookups derived from them.
+"""The whole replicated state: the tables of the core and of plugins, and the lookups derived from them.
 
 Nothing is kept outside the tables that could not be rebuilt from them. Row counts live in the
 one row of `counters`, where kernels find them too.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from engine.layout import (
     NONCES,
     NONE,
     ORDER,
+    PLUGIN_TABLES_MAX,
     VALIDATOR,
     VALIDATOR_KEY,
     Core,
@@ -37,7 +40,7 @@ from engine.tables.index import (
     rebuild_grant_index,
     rebuild_order_index,
 )
-from engine.tables.table import Table
+from engine.tables.table import Table, TableSpec
 
 NAME_BYTES = 16
 _GRANT_CACHE_MAX = 1 << 16
@@ -82,7 +85,7 @@ class State:
     `index_seed` (0..2^62 − 1) is the process's own secret; it changes no result (see tables/index).
     """
 
-    def __init__(self, capacity: Capacity, index_seed: int = 0) -> None:
+    def __init__(self, capacity: Capacity, index_seed: int = 0, specs: Sequence[TableSpec] = ()) -> None:
         self.capacity = capacity
         self._index_seed = index_seed
         self.counters = Table("counters", COUNTERS, 1)
@@ -99,7 +102,12 @@ class State:
         self.validator_keys = Table("validator_keys", VALIDATOR_KEY, VALIDATOR_KEYS_MAX)
         self.change = Table("change", CHANGE, 1)
         self.evidence = Table("evidence", EVIDENCE, EVIDENCE_MAX)
-        self.tables: tuple[Table, ...] = tuple(getattr(self, name) for name in _ROW_COUNTERS)
+        self._owned = {spec.name: Table(*spec) for spec in specs}
+        ensure(len(specs) == len(self._owned) <= PLUGIN_TABLES_MAX, f"plugins ask for {len(specs)} tables")
+        ensure(not self._owned.keys() & _ROW_COUNTERS.keys(), "a plugin's table has the name of another")
+        core = tuple(getattr(self, name) for name in _ROW_COUNTERS)
+        self.tables: tuple[Table, ...] = (*core, *self._owned.values())
+        self._owned_number = {name: number for number, name in enumerate(self._owned)}
         self.count = Counts(self.counters)
         self.count["orders_free"] = NONE
         self._core: Core | None = None
@@ -131,10 +139,26 @@ class State:
         self._reserve(self.orders, self.count["orders_used"] + op_count)
         self._reserve(self.balances, self.count["balances"] + 2 * op_count)
 
+    def table(self, name: str) -> Table:
+        """The table that a plugin owns under this name."""
+        return self._owned[name]
+
     def used(self, table: Table) -> int:
         """Rows of `table` in use; for orders the high-water mark."""
+        number = self._owned_number.get(table.name)
+        if number is not None:
+            return int(self.counters.columns["plugin_rows"][0, number])
         counter = _ROW_COUNTERS[table.name]
         return 1 if counter is None else self.count[counter]
+
+    def add_rows(self, table: Table, rows: int = 1) -> int:
+        """Append `rows` empty rows to a plugin's table; return the first."""
+        first = self.used(table)
+        ensure(first + rows <= table.capacity_max, f"{table.name}: all {table.capacity_max} rows are taken")
+        self._reserve(table, first + rows)
+        self.counters.columns["plugin_rows"][0, self._owned_number[table.name]] = first + rows
+        self.counters.dirty[0] = 1
+        return first
 
     def has_room(self, table: Table, rows: int = 1) -> bool:
         """Whether genesis allows that many more rows."""
@@ -306,9 +330,10 @@ class State:
         return row
 
 
-def row_counts(counters: np.void) -> list[int]:
-    """Rows in use of each table, in order, from the record of `counters`."""
-    return [1 if name is None else int(counters[name]) for name in _ROW_COUNTERS.values()]
+def row_counts(counters: np.void, table_count: int) -> list[int]:
+    """Rows in use of each of `table_count` tables, in order, from the record of `counters`."""
+    core = [1 if name is None else int(counters[name]) for name in _ROW_COUNTERS.values()]
+    return core + counters["plugin_rows"][: table_count - len(core)].tolist()
 
 
 def pack_name(name: str) -> bytes:

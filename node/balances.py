@@ -29,6 +29,7 @@ class BalanceProver:
     def __init__(self, snapshots: Snapshots, shapes: Sequence[Shape]) -> None:
         self._snapshots = snapshots
         self._table = [shape.name for shape in shapes].index(BALANCES)
+        self._table_count = len(shapes)
         self._row_size = shapes[self._table].row_bytes
         self._root = b""  # of the state whose tree is kept
         self._tree = PageTree()
@@ -42,7 +43,8 @@ class BalanceProver:
         try:
             cert = pin.meta.cert
             assert cert is not None  # `pin` sees to it
-            rows = row_counts(np.frombuffer(pin.page(0, 0), dtype=COUNTERS, count=1)[0])[self._table]
+            counters = np.frombuffer(pin.page(0, 0), dtype=COUNTERS, count=1)[0]
+            rows = row_counts(counters, self._table_count)[self._table]
             if not 0 <= row < rows:
                 return BalanceAnswer(cert, None)
             return BalanceAnswer(cert, self._prove(pin, cert, row, rows))

@@ -108,7 +108,7 @@ def _version(package: str) -> str:
 def _describe_side(result: bytes, state: StateSummary | None, network: Network) -> dict[str, Any]:
     if state is None:
         return {"result": result.hex()}
-    names = [shape.name for shape in table_shapes(network.genesis.capacity)]
+    names = [shape.name for shape in table_shapes(network.genesis)]
     tables = {name: part.hex() for name, part in zip(names, state.parts, strict=False)}
     return {"result": result.hex(), "state_root": state.root.hex(), "tables": tables}
 

@@ -24,7 +24,7 @@ from consensus.primitives.crypto import DIGEST_SIZE, PUBLIC_KEY_SIZE, digest
 from consensus.primitives.errors import ConfigError
 from consensus.quorum import REPLICAS_MAX, ReplicaSet
 from engine import genesis as engine_genesis
-from engine.genesis import Genesis
+from engine.genesis import Genesis, check_plugins
 from node.toml import (
     read_settings,
     read_toml,
@@ -115,18 +115,20 @@ class Network:
     admin_keys: tuple[bytes, ...]
     rules: Rules = Rules()
     capacity: Capacity = Capacity()
+    plugins: tuple[str, ...] = ()  # of other packages, as module:Class
 
     def __post_init__(self) -> None:
         _check_network(self)
 
     @cached_property
     def chain_id(self) -> bytes:
-        """Digest of the chain's identity: name, consensus keys, admin keys, rules, capacities."""
+        """Digest of the chain's identity: name, consensus keys, admin keys, plugins, rules, capacities."""
         content = [
             FORMAT,
             self.name,
             [validator.consensus_key for validator in self.validators],
             list(self.admin_keys),
+            list(self.plugins),
             [
                 [item.name, getattr(part, item.name)]
                 for part in (self.rules, self.capacity)
@@ -147,6 +149,7 @@ class Network:
             rules.checkpoint_interval,
             rules.window,
             self.members_max,
+            self.plugins,
         )
 
     @cached_property
@@ -165,7 +168,7 @@ class Network:
         # Imported here: clients read network files, too, and need no engine.
         from engine.tables.manifest import manifest_bytes_max
 
-        state = manifest_bytes_max(self.genesis.capacity) + 64
+        state = manifest_bytes_max(self.genesis) + 64
         n = min(max(1, validators), REPLICAS_MAX)
         return max(new_view_bytes_max(_anybody(n), self.rules.window), 2 << 20, state)
 
@@ -182,7 +185,7 @@ def load_network(path: Path) -> Network:
 
 def parse_network(table: Mapping[str, Any], source: str) -> Network:
     """Make a network from a parsed file; `source` stands in errors."""
-    known = ("format", "name", "admin_keys", "rules", "capacity", "validators")
+    known = ("format", "name", "admin_keys", "plugins", "rules", "capacity", "validators")
     refuse_unknown(table, dict.fromkeys(known), source)
     version = require(table, "format", int, source)
     if version != FORMAT:
@@ -196,6 +199,7 @@ def parse_network(table: Mapping[str, Any], source: str) -> Network:
             admin_keys=tuple(
                 _read_hex(key, "admin_keys", source) for key in require(table, "admin_keys", list, source)
             ),
+            plugins=_read_plugins(table.get("plugins", []), source),
             rules=read_settings(Rules, table.get("rules", {}), source, "rules"),
             capacity=read_settings(Capacity, table.get("capacity", {}), source, "capacity"),
         )
@@ -222,12 +226,20 @@ def render_network(network: Network) -> str:
         f"# Chain id: {network.chain_id.hex()}\n"
         f"format = {FORMAT}\nname = {render_value(network.name)}\n"
         "# Ed25519 public keys that may act for the venue (account 0).\n"
-        f"admin_keys = [\n{keys},\n]\n",
+        f"admin_keys = [\n{keys},\n]\n"
+        "# Plugins of other packages, as module:Class; each must be installed on every node.\n"
+        f"plugins = [{', '.join(map(render_value, network.plugins))}]\n",
         render_settings(network.rules, "rules"),
         render_settings(network.capacity, "capacity"),
         *[render_validator(validator) for validator in network.validators],
     ]
     return "\n".join(parts)
+
+
+def _read_plugins(raw: Any, source: str) -> tuple[str, ...]:
+    if not isinstance(raw, list) or not all(isinstance(name, str) for name in raw):
+        raise ConfigError(f"{source}: 'plugins' must be a list of texts such as \"package.module:Class\"")
+    return tuple(raw)
 
 
 def _check_network(network: Network) -> None:
@@ -253,6 +265,7 @@ def _check_network(network: Network) -> None:
             f"'rules.window' is {network.rules.window}; it must be at least twice"
             f" 'rules.checkpoint_interval' ({network.rules.checkpoint_interval})"
         )
+    check_plugins(network.plugins)
     window, replicas = network.rules.window, network.replicas
     if new_view_bytes_max(replicas, window) > FRAME_BYTES_MAX:
         allowed = next(w for w in range(window, 0, -1) if new_view_bytes_max(replicas, w) <= FRAME_BYTES_MAX)

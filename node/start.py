@@ -238,7 +238,7 @@ def build_node(
         inbox.put,
         lambda peer, kind: late[0].on_peer_fault(peer, kind),
     )
-    shapes = table_shapes(network.genesis.capacity)
+    shapes = table_shapes(network.genesis)
     staging = Staging(home.data / STAGING, config.ledger.state_mib * MIB, shapes)
     parts = Parts(
         home=home,

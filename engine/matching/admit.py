@@ -9,7 +9,8 @@ import numpy as np
 
 from engine.compiled import inlined, outlined
 from engine.fixed_point import product_fits
-from engine.layout import NONE, Core, MarketStatus
+from engine.layout import NONE, Core
+from engine.markets.states import Action, allows
 from engine.matching.ladder import next_occupied, previous_occupied
 from engine.records import (
     FLAGS_MAX,
@@ -23,6 +24,7 @@ from engine.records import (
     TimeInForce,
 )
 
+_ENTER_AND_MATCH = Action.ENTER.value | Action.MATCH.value
 FILLS_PER_ORDER_MAX = 1024  # resting orders that one order may meet; bounds the work of an operation
 
 
@@ -58,7 +60,7 @@ def check_terms(market: np.record, op: np.record) -> int:
     After this, price × qty × quote_per_lot_tick ≤ AMOUNT_MAX. Listing ensured that
     qty_max × quote_per_lot_tick and qty_max × base_per_lot are.
     """
-    if market.status != MarketStatus.OPEN:
+    if not allows(market.status, _ENTER_AND_MATCH):
         return Code.MARKET_CLOSED.value
     if op.price < 1 or op.price > market.price_max:
         return Code.PRICE_OUT_OF_RANGE.value

@@ -22,9 +22,10 @@ from consensus.primitives.crypto import DIGEST_SIZE
 from consensus.primitives.errors import ProtocolError
 from consensus.primitives.merkle import hash_leaf
 from consensus.primitives.trees import FANOUT, HEIGHT, hash_children, hash_table
-from engine.genesis import Capacity
+from engine.genesis import Genesis
 from engine.layout import COUNTERS, LAYOUT_VERSION, PAGE_SIZE
-from engine.state import State, row_counts
+from engine.plugins import new_state
+from engine.state import row_counts
 from engine.tables.root import ZERO_DIGESTS, hash_state
 
 CHUNK_PAGES = FANOUT
@@ -51,17 +52,17 @@ class Shape(NamedTuple):
         return -(-self.pages_max // CHUNK_PAGES)
 
 
-def table_shapes(capacity: Capacity) -> tuple[Shape, ...]:
+def table_shapes(genesis: Genesis) -> tuple[Shape, ...]:
     """The tables of a state, in the order of its root."""
     return tuple(
         Shape(table.name, table.dtype.itemsize, -(-table.capacity_max // table.page_rows))
-        for table in State(capacity).tables
+        for table in new_state(genesis).tables
     )
 
 
-def manifest_bytes_max(capacity: Capacity) -> int:
-    """The longest manifest of a state with these limits."""
-    shapes = table_shapes(capacity)
+def manifest_bytes_max(genesis: Genesis) -> int:
+    """The longest manifest of a ledger with these limits and plugins."""
+    shapes = table_shapes(genesis)
     chunks = sum(shape.chunks_max for shape in shapes)
     return _HEAD_SIZE + len(shapes) * _TABLE_HEAD_SIZE + chunks * DIGEST_SIZE
 
@@ -173,7 +174,7 @@ def build_manifest(shapes: Sequence[Shape], pages: Iterable[Page]) -> Manifest:
     for listed in digests:
         while listed and listed[-1] == _ZERO_CHUNK:
             listed.pop()
-    rows = row_counts(np.frombuffer(counters, dtype=COUNTERS, count=1)[0])
+    rows = row_counts(np.frombuffer(counters, dtype=COUNTERS, count=1)[0], len(shapes))
     return Manifest(tuple(TableParts(*item) for item in zip(rows, map(tuple, digests), strict=True)))
 
 

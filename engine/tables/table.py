@@ -4,6 +4,8 @@ Capacity is no part of the replicated state. A page that was never written is al
 nodes whose tables grew along different paths still hold the same bytes under the same root.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import config
 
@@ -11,6 +13,14 @@ from consensus.primitives.errors import ensure
 from engine.layout import PAGE_SIZE, Rows
 
 CACHE_LINE = 64
+
+
+class TableSpec(NamedTuple):
+    """A table that a plugin owns: `state.table(name)`. Rows are appended and never freed by `State`."""
+
+    name: str
+    dtype: np.dtype
+    capacity_max: int  # rows; part of genesis through the plugin's name
 
 
 class Table:
@@ -112,4 +122,5 @@ def kernel_view(records: np.ndarray) -> np.ndarray:
 
 def _column(data: np.ndarray, name: str) -> np.ndarray:
     column = data[name]
-    return column if column.ndim == 1 else column.view(f"V{column.shape[1]}")[:, 0]
+    is_opaque = column.ndim == 2 and column.dtype == np.uint8
+    return column.view(f"V{column.shape[1]}")[:, 0] if is_opaque else column

@@ -12,8 +12,9 @@ from engine.commands import (
     Wedge,
 )
 from engine.genesis import Genesis
-from engine.plugin import Handler
+from engine.plugin import Context, Handler
 from engine.state import State
+from engine.tables.table import TableSpec
 from engine.validators.audit import check_validators
 from engine.validators.boundary import reach
 from engine.validators.changes import Changes
@@ -24,6 +25,7 @@ class ValidatorsPlugin:
     """Membership, keys and endpoints of validators; wedges; convictions."""
 
     name = "validators"
+    tables: Sequence[TableSpec] = ()
 
     def __init__(self, genesis: Genesis) -> None:
         rules = self._rules = Changes(genesis)
@@ -37,8 +39,9 @@ class ValidatorsPlugin:
             Handler(SetExclusionRule, rules.validate_rule, rules.apply_rule),
         )
 
-    def on_block_end(self, state: State, height: int, time_ms: int) -> None:
+    def on_block_end(self, state: State, context: Context) -> None:
         """Schedule exclusions, then carry out what was due at this block."""
+        height = context.height
         # In this order a boundary's checkpoint never announces the next boundary as well.
         exclude(state, self._rules.first_boundary(height))
         reach(state, height)

@@ -74,7 +74,7 @@ class MemoryLedger:
 
     @cached_property
     def _prover(self) -> BalanceProver:
-        return BalanceProver(self.snapshots, table_shapes(self.network.genesis.capacity))
+        return BalanceProver(self.snapshots, table_shapes(self.network.genesis))
 
     def submit(self, payload: bytes) -> None:
         """Take a micro-batch; run a block at once unless on hold."""

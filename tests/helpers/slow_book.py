@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from engine.layout import MarketStatus
+from engine.markets.states import MarketStatus
 from engine.records import AMOUNT_MAX, EVERY_MARKET, Code, Kind, Op, SelfTrade, Side, TimeInForce
 
 FILLS_MAX = 1024

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.genesis import VENUE_ACCOUNT, Capacity
-from engine.layout import NONE, MarketStatus
+from engine.layout import NONE
+from engine.markets.states import MarketStatus
 from engine.matching.kernels import run_orders
 from engine.records import ORDER_OP, STP_SHIFT, TIF_SHIFT, Op, SelfTrade, Side, TimeInForce
 from engine.state import State

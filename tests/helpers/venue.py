@@ -86,6 +86,7 @@ class Venue:
         verifier: Verifier | None = None,
         validators: int = 5,
         members_max: int = MEMBERS_MAX,
+        plugins: tuple[str, ...] = (),
     ) -> None:
         self.admin = signer("admin")
         members = tuple(Member(row, validator_key(row).public_key) for row in range(validators))
@@ -97,6 +98,7 @@ class Venue:
             INTERVAL,
             WINDOW,
             members_max,
+            plugins,
         )
         self.machine = Machine(self.genesis, verifier)
         self.pending: list[bytes] = []

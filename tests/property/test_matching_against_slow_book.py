@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.invariants import check_all
-from engine.layout import MarketStatus
+from engine.markets.states import MarketStatus
 from engine.records import AMOUNT_MAX, EVERY_MARKET, Op
 from tests.helpers.slow_book import SlowVenue
 from tests.helpers.trading_floor import Floor, MarketTerms, make_ops

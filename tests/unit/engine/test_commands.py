@@ -109,7 +109,7 @@ def test_a_msgpack_that_reads_less_deep_gives_the_same_verdict(limit, monkeypatc
         (GrantKey, [1, "k" * 32, 1, 1]),
         (GrantKey, [1, b"k" * 32, 8, 1]),
         (GrantKey, [1, b"k" * 32, 0, 1]),
-        (SetMarketStatus, [0, 2]),
+        (SetMarketStatus, [0, 7]),
     ],
 )
 def test_arguments_out_of_bounds_are_not_read(command, arguments):

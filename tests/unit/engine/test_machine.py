@@ -13,8 +13,9 @@ from engine.commands import EXPIRY_NEVER, Deposit, GrantKey, OpenAccount, SetMar
 from engine.envelope import HEADER_SIZE, decode, encode_commands, encode_orders, orders_array
 from engine.genesis import Genesis
 from engine.journal import prove, verify_proof
-from engine.layout import MarketStatus, Scope
+from engine.layout import Scope
 from engine.machine import Machine
+from engine.markets.states import MarketStatus
 from engine.records import EVERY_MARKET, Code, Kind, Op, Side
 from tests.helpers.venue import CHAIN_ID, NEVER, SMALL, START_MS, Venue, cancel, new, signer
 

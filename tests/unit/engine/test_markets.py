@@ -4,7 +4,7 @@ import pytest
 
 from engine.commands import ListMarket, RegisterAsset, SetFees, SetMarketStatus
 from engine.genesis import Capacity
-from engine.layout import MarketStatus
+from engine.markets.states import MarketStatus
 from engine.records import AMOUNT_MAX, Code, Kind, Side
 from tests.helpers.venue import Venue, cancel, new, signer
 

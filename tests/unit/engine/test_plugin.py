@@ -5,10 +5,11 @@ import pytest
 from consensus.primitives.errors import InvariantViolation
 from engine.accounts.plugin import AccountsPlugin
 from engine.commands import Deposit
+from engine.events import Events
 from engine.genesis import Capacity, Genesis
-from engine.machine import make_plugins
-from engine.markets import MarketsPlugin
+from engine.markets.plugin import MarketsPlugin
 from engine.plugin import Context, Entry, Handler, Registry
+from engine.plugins import make_plugins
 from engine.records import Code
 from engine.state import State
 from tests.helpers.venue import CHAIN_ID, signer
@@ -19,6 +20,7 @@ class Recorder:
 
     def __init__(self, name, calls, code=Code.OK):
         self.name = name
+        self.tables = ()
         self.calls = calls
         self.handlers = (Handler(Deposit, lambda *_: code, self.apply),) if name == "handler" else ()
 
@@ -26,8 +28,8 @@ class Recorder:
         self.calls.append(command)
         return Entry(subject=command.asset, account=command.account, qty=command.amount)
 
-    def on_block_end(self, state, height, time_ms):
-        self.calls.append((self.name, height, time_ms))
+    def on_block_end(self, state, context):
+        self.calls.append((self.name, context.height, context.time_ms))
 
     def check_invariants(self, state):
         self.calls.append(self.name)
@@ -46,7 +48,7 @@ def test_two_plugins_may_not_handle_one_command():
 def test_plugins_get_their_turn_in_registry_order(state):
     calls = []
     registry = Registry([Recorder("b", calls), Recorder("a", calls)])
-    registry.on_block_end(state, 7, 99)
+    registry.on_block_end(state, Context(0, 99, 7, Events()))
     registry.check_invariants(state)
     assert calls == [("b", 7, 99), ("a", 7, 99), "b", "a"]
 
@@ -54,7 +56,7 @@ def test_plugins_get_their_turn_in_registry_order(state):
 def test_a_validated_command_is_applied_and_its_entry_kept(state):
     calls = []
     registry = Registry([Recorder("handler", calls)])
-    outcome = registry.execute(state, ["deposit", 1, 2, 3], Context(0, 0, 0))
+    outcome = registry.execute(state, ["deposit", 1, 2, 3], Context(0, 0, 0, Events()))
     assert calls == [Deposit(1, 2, 3)]
     assert outcome == (Code.OK, 6, 2, 1, 0, 3, 0)
 
@@ -62,9 +64,11 @@ def test_a_validated_command_is_applied_and_its_entry_kept(state):
 def test_a_refused_command_is_not_applied(state):
     calls = []
     registry = Registry([Recorder("handler", calls, Code.NOT_AUTHORISED)])
-    assert registry.execute(state, ["deposit", 1, 2, 3], Context(0, 0, 0))[0] == Code.NOT_AUTHORISED
-    assert registry.execute(state, ["deposit", 1, 2], Context(0, 0, 0))[0] == Code.BAD_ARGUMENT
-    assert registry.execute(state, ["withdraw", 1, 2, 3], Context(0, 0, 0))[0] == Code.UNKNOWN_COMMAND
+    assert registry.execute(state, ["deposit", 1, 2, 3], Context(0, 0, 0, Events()))[0] == Code.NOT_AUTHORISED
+    assert registry.execute(state, ["deposit", 1, 2], Context(0, 0, 0, Events()))[0] == Code.BAD_ARGUMENT
+    assert (
+        registry.execute(state, ["withdraw", 1, 2, 3], Context(0, 0, 0, Events()))[0] == Code.UNKNOWN_COMMAND
+    )
     assert calls == []
 
 

@@ -55,6 +55,7 @@ def test_moving_a_validator_keeps_the_chain_id(network: Network) -> None:
         {"admin_keys": (bytes(32),)},
         {"rules": Rules(window=256)},
         {"capacity": Capacity(orders=2048)},
+        {"plugins": ("elsewhere.options:Plugin",)},
     ],
 )
 def test_changing_what_replicas_must_agree_on_changes_the_chain_id(

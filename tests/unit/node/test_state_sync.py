@@ -35,7 +35,7 @@ class World:
         self.blocks.block()
         self.machine: Machine = self.blocks.venue.machine
         self.genesis = self.machine.genesis
-        self.shapes = table_shapes(self.genesis.capacity)
+        self.shapes = table_shapes(self.genesis)
         self.snapshots = Snapshots(root / "state", 64 * MIB)
 
     def save(self) -> CheckpointCert:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.invariants import check_all
-from engine.layout import MarketStatus
+from engine.markets.states import MarketStatus
 from engine.records import AMOUNT_MAX, EVERY_MARKET, Code, Kind, Op, SelfTrade, Side, TimeInForce
 from tests.helpers.trading_floor import Floor, MarketTerms, cancel, flags_of, make_ops, new
 

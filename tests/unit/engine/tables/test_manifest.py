@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus.primitives.errors import ProtocolError
-from engine.genesis import Capacity
+from engine.genesis import Capacity, Genesis
 from engine.layout import LAYOUT_VERSION, PAGE_SIZE
+from engine.plugins import new_state
 from engine.state import State
 from engine.tables.manifest import (
     CHUNK_PAGES,
@@ -27,12 +28,13 @@ from tests.helpers.random_blocks import RandomBlocks
 CAPACITY = Capacity(
     accounts=1 << 20, balances=1 << 20, levels=1 << 20, orders=1 << 20, keys=5000, grants=5000
 )
-SHAPES = table_shapes(CAPACITY)
+GENESIS = Genesis(bytes(32), (bytes(32),), CAPACITY)
+SHAPES = table_shapes(GENESIS)
 
 
 def make_state(accounts: int = 40_000) -> State:
     """Several chunks of accounts and balances."""
-    state = State(CAPACITY)
+    state = new_state(GENESIS)
     for account in range(accounts):
         state.add_account(account.to_bytes(32, "big"))
     for account in range(0, accounts, 50):
@@ -65,7 +67,7 @@ def test_a_traded_venue_is_rebuilt_from_its_chunks(seed):
     for _ in range(8):
         blocks.block()
     machine = blocks.venue.machine
-    shapes = table_shapes(machine.genesis.capacity)
+    shapes = table_shapes(machine.genesis)
     summary = machine.summary()
     manifest = build_manifest(shapes, machine.snapshot())
     checked = check_manifest(manifest.encode(), shapes, summary.root, summary.parts)
@@ -73,7 +75,7 @@ def test_a_traded_venue_is_rebuilt_from_its_chunks(seed):
     pages = []
     for place in checked.places:
         pages += check_chunk(encode_chunk(held[place.table, place.chunk]), place)
-    copy = State(machine.genesis.capacity)
+    copy = new_state(machine.genesis)
     put_pages(copy, pages, summary.root)
     assert compute_full_root(copy) == summary.root
 
@@ -82,7 +84,7 @@ def test_a_traded_venue_is_rebuilt_from_its_chunks(seed):
 @given(st.sets(st.tuples(st.sampled_from([1, 3, 6]), st.integers(0, 9000)), max_size=30))
 def test_any_written_pages_give_the_full_root(places):
     """Sparse tables, too: what was never written counts as zeros at every level."""
-    state = State(CAPACITY)
+    state = new_state(GENESIS)
     for table, row in sorted(places):
         target = state.tables[table]
         target.reserve(row * 100 + 1)

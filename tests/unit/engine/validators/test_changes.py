@@ -231,4 +231,4 @@ def test_a_wedge_that_is_too_near_or_out_of_sight_is_refused(height, code):
 
 
 def test_the_layout_has_a_version_of_its_own():
-    assert LAYOUT_VERSION == 3
+    assert LAYOUT_VERSION == 4

@@ -11,10 +11,11 @@ from engine.authority import is_venue
 from engine.commands import ListMarket, SetFees, SetMarketStatus
 from engine.genesis import VENUE_ACCOUNT
 from engine.invariants import check_books
-from engine.layout import MarketStatus
+from engine.markets.states import MarketStatus
 from engine.plugin import Context, Entry, Handler
 from engine.records import AMOUNT_MAX, Code
 from engine.state import State
+from engine.tables.table import TableSpec
 
 
 def validate_list_market(state: State, command: ListMarket, context: Context) -> Code:
@@ -79,13 +80,14 @@ class MarketsPlugin:
     """Listing, fees and status of markets."""
 
     name = "markets"
+    tables: Sequence[TableSpec] = ()
     handlers: Sequence[Handler] = (
         Handler(ListMarket, validate_list_market, apply_list_market),
         Handler(SetFees, validate_set_fees, apply_set_fees),
         Handler(SetMarketStatus, validate_set_market_status, apply_set_market_status),
     )
 
-    def on_block_end(self, state: State, height: int, time_ms: int) -> None:
+    def on_block_end(self, state: State, context: Context) -> None:
         """Nothing to do: markets change by commands only."""
 
     def check_invariants(self, state: State) -> None:

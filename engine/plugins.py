@@ -1,0 +1,34 @@
+"""Which plugins a ledger has: this package's own, and those of other packages that genesis names."""
+
+import importlib
+
+from consensus.primitives.errors import ConfigError
+from engine.accounts.plugin import AccountsPlugin
+from engine.genesis import Genesis
+from engine.markets.plugin import MarketsPlugin
+from engine.plugin import Plugin
+from engine.state import State
+from engine.validators.plugin import ValidatorsPlugin
+
+
+def make_plugins(genesis: Genesis) -> tuple[Plugin, ...]:
+    """The rulebook of a ledger, in registry order. `ConfigError` names a plugin that is not to be had."""
+    own: tuple[Plugin, ...] = (AccountsPlugin(), MarketsPlugin(), ValidatorsPlugin(genesis))
+    return own + tuple(_load(name, genesis) for name in genesis.plugins)
+
+
+def new_state(genesis: Genesis, index_seed: int = 0) -> State:
+    """An empty state with the tables of the core and of every plugin."""
+    specs = [spec for plugin in make_plugins(genesis) for spec in plugin.tables]
+    return State(genesis.capacity, index_seed, specs)
+
+
+def _load(name: str, genesis: Genesis) -> Plugin:
+    module, _, factory = name.partition(":")
+    try:
+        made: Plugin = getattr(importlib.import_module(module), factory)(genesis)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"plugin {name} is not to be had ({error}): install its package on this machine"
+        ) from error
+    return made
