@@ -12,7 +12,8 @@ from engine.envelope import Envelope
 from engine.journal import EnvelopeResult
 from engine.layout import Core
 from engine.matching.admit import FILLS_PER_ORDER_MAX
-from engine.matching.kernels import PROGRESS_LENGTH, Progress, execute_orders
+from engine.matching.kernels import execute_orders
+from engine.matching.progress import PROGRESS_LENGTH, Progress
 from engine.plugin import Outcome
 from engine.records import JOURNAL, ORDER_OP, Code, Kind
 from engine.tables.table import kernel_view

@@ -7,7 +7,7 @@ rules it checks were broken.
 import numpy as np
 
 from consensus.primitives.errors import ensure
-from engine.layout import NONE
+from engine.layout import NONE, OrderFlag
 from engine.records import AMOUNT_MAX, Side
 from engine.state import State, unpack_name
 
@@ -49,10 +49,11 @@ def check_no_negative_balance(state: State) -> None:
 def check_books(state: State) -> None:
     """Holds, level sums and counts are what the live orders say."""
     rows = state.orders.data[: state.used(state.orders)]
-    live = rows[(rows["flags"] & 1) == 1]
+    live = rows[(rows["flags"] & OrderFlag.LIVE) != 0]
+    hidden = _hidden_lots(state, rows)
     ensure(bool(np.all(live["leaves"] > 0)), "a live order has nothing left to fill")
     ensure(live.shape[0] == state.count["orders_live"], "live orders do not match their counter")
-    _check_holds(state, live)
+    _check_holds(state, live, live["leaves"] + hidden)
     _check_levels(state, live)
     _check_own_lists(state, rows)
     for name, field in (("accounts", "account"), ("markets", "market")):
@@ -64,7 +65,17 @@ def check_books(state: State) -> None:
         )
 
 
-def _check_holds(state: State, live: np.ndarray) -> None:
+def _hidden_lots(state: State, rows: np.ndarray) -> np.ndarray:
+    """Of each live order: lots that it does not show."""
+    has_terms = (rows["flags"] & OrderFlag.HAS_TERMS) != 0
+    terms = state.terms.data[: rows.shape[0]]
+    hidden, shown = np.where(has_terms, terms["hidden"], 0), rows["leaves"]
+    ensure(bool(np.all(hidden >= 0)), "an order hides less than nothing")
+    ensure(bool(np.all(shown[hidden > 0] <= terms["display"][hidden > 0])), "an iceberg shows too much")
+    return np.asarray(hidden[(rows["flags"] & OrderFlag.LIVE) != 0])
+
+
+def _check_holds(state: State, live: np.ndarray, open_lots: np.ndarray) -> None:
     """What is held equals what open orders hold."""
     markets, balances = _used(state, "markets"), _used(state, "balances")
     is_buy = live["side"] == Side.BUY
@@ -72,8 +83,8 @@ def _check_holds(state: State, live: np.ndarray) -> None:
     # Bounded below 2^62 at admission, each factor and product.
     holds = np.where(
         is_buy,
-        live["price"] * live["leaves"] * markets["quote_per_lot_tick"][market],
-        live["leaves"] * markets["base_per_lot"][market],
+        live["price"] * open_lots * markets["quote_per_lot_tick"][market],
+        open_lots * markets["base_per_lot"][market],
     )
     rows = np.where(is_buy, live["quote_row"], live["base_row"])
     expected = _exact_sums(rows, holds, balances["held"].shape[0])
@@ -104,7 +115,7 @@ def _check_levels(state: State, live: np.ndarray) -> None:
 
 def _check_own_lists(state: State, rows: np.ndarray) -> None:
     """Each account's live orders hang together: one begins, one ends, and neighbours agree."""
-    numbers = np.flatnonzero(rows["flags"] & 1)
+    numbers = np.flatnonzero(rows["flags"] & OrderFlag.LIVE)
     live, columns = rows[numbers], _used(state, "accounts")
     owners = np.flatnonzero(columns["open_orders"])
     for to, back, end in (("next_own", "prev_own", "last_order"), ("prev_own", "next_own", "first_order")):

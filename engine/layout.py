@@ -91,10 +91,10 @@ ORDER = np.dtype(
         ("account", "<i4"),
         ("market", "<i2"),
         ("side", "i1"),
-        ("flags", "i1"),  # 1: live
+        ("flags", "i1"),  # bits of OrderFlag
         ("client_order_id", "<i8"),
         ("price", "<i8"),
-        ("leaves", "<i8"),
+        ("leaves", "<i8"),  # open lots that the book shows
         ("filled", "<i8"),
         ("prev", "<i4"),  # towards the head of the level; also links the free list
         ("next", "<i4"),
@@ -104,6 +104,22 @@ ORDER = np.dtype(
         ("quote_row", "<i4"),
     ]
 )  # 64 bytes
+
+
+class OrderFlag(IntEnum):
+    """Bits of ORDER.flags."""
+
+    LIVE = 1
+    HAS_TERMS = 2  # the row of the same number in TERMS counts
+
+
+TERMS = np.dtype(
+    [
+        ("hidden", "<i8"),  # open lots that the book does not show
+        ("display", "<i8"),  # lots shown at a time; 0: all
+        ("reserved", "u1", (48,)),
+    ]
+)  # 64 bytes; row = row of its order. Stale where the order has no terms.
 
 KEY = np.dtype(
     [
@@ -273,6 +289,7 @@ BALANCE_PAGE = page_shift(BALANCE)
 MARKET_PAGE = page_shift(MARKET)
 LEVEL_PAGE = page_shift(LEVEL)
 ORDER_PAGE = page_shift(ORDER)
+TERMS_PAGE = page_shift(TERMS)
 
 
 class Rows(NamedTuple):
@@ -301,6 +318,7 @@ class Core(NamedTuple):
     markets: Rows
     levels: Rows
     orders: Rows
+    terms: Rows
     grants: Rows
     order_index: np.ndarray  # open addressing: (hash32 << 32) | (row + 1); power-of-two length, int64
     balance_index: np.ndarray  # the same for (account, asset)

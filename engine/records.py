@@ -19,6 +19,7 @@ class Op(IntEnum):
     REDUCE = 3  # qty is how many lots to take away; keeps priority
     REPLACE = 4  # new price and new open qty; goes to the back of its level
     CANCEL_ALL = 5  # market 65535 means every market
+    TERMS = 6  # one term of the NEW that follows: flags hold its Term, price and qty its arguments
 
 
 class Side(IntEnum):
@@ -44,6 +45,15 @@ class SelfTrade(IntEnum):
     CANCEL_BOTH = 2
     DECREMENT = 3  # both lose the overlap; whoever is left with nothing is cancelled
 
+
+class Term(IntEnum):
+    """What a TERMS operation says about its order: the next operation that is no TERMS, which must be a NEW
+    of the same account, market and client order id. Each at most once an order."""
+
+    DISPLAY = 1  # iceberg: qty lots are shown at a time
+
+
+TERMS_MAX = 6  # of one order
 
 # flags of an order operation: side in bit 0, time in force in bits 1–3, self-trade mode in bits 4–5
 SIDE_MASK = 1
@@ -112,6 +122,7 @@ class Code(IntEnum):
     SELF_TRADE = 35
     FILL_LIMIT = 36  # the rest was cancelled after FILLS_PER_ORDER_MAX trades
     WORK_LIMIT = 37  # CANCEL_ALL looked at CANCELS_PER_OPERATION_MAX orders and left others: send it again
+    BAD_TERMS = 38  # an order's terms are unknown, given twice, out of bounds, or contradict one another
     # commands
     UNKNOWN_COMMAND = 60
     BAD_ARGUMENT = 61

@@ -25,6 +25,7 @@ from engine.layout import (
     NONE,
     ORDER,
     PLUGIN_TABLES_MAX,
+    TERMS,
     VALIDATOR,
     VALIDATOR_KEY,
     Core,
@@ -53,6 +54,7 @@ _ROW_COUNTERS = {
     "markets": "markets",
     "levels": "levels",
     "orders": "orders_used",
+    "terms": "orders_used",
     "keys": "keys",
     "nonces": "keys",
     "grants": "grants",
@@ -95,6 +97,7 @@ class State:
         self.markets = Table("markets", MARKET, capacity.markets)
         self.levels = Table("levels", LEVEL, capacity.levels)
         self.orders = Table("orders", ORDER, capacity.orders)
+        self.terms = Table("terms", TERMS, capacity.orders)
         self.keys = Table("keys", KEY, capacity.keys)
         self.nonces = Table("nonces", NONCES, capacity.keys)
         self.grants = Table("grants", GRANT, capacity.grants)
@@ -126,6 +129,7 @@ class State:
                 markets=self.markets.view(),
                 levels=self.levels.view(),
                 orders=self.orders.view(),
+                terms=self.terms.view(),
                 grants=self.grants.view(),
                 order_index=self.order_index,
                 balance_index=self.balance_index,
@@ -136,7 +140,8 @@ class State:
 
     def reserve_for_orders(self, op_count: int) -> None:
         """Make room for whatever `op_count` order operations may add: an order and two balances each."""
-        self._reserve(self.orders, self.count["orders_used"] + op_count)
+        for table in (self.orders, self.terms):
+            self._reserve(table, self.count["orders_used"] + op_count)
         self._reserve(self.balances, self.count["balances"] + 2 * op_count)
 
     def table(self, name: str) -> Table:

@@ -10,13 +10,14 @@ import numpy as np
 
 from consensus.evidence import encode_evidence
 from consensus.primitives.codec import Codec
-from engine.layout import NONE
+from engine.layout import NONE, OrderFlag
 from engine.machine import Machine
 from engine.state import unpack_name
 from engine.validators.convictions import read_evidence
 from node.services import NodeStatus, TransferStatus
 
 ORDERS_SHOWN_MAX = 10_000
+_ORDER_COLUMNS = ("market", "side", "client_order_id", "price", "leaves", "filled")
 CONVICTIONS_SHOWN_MAX = 10_000
 
 
@@ -99,7 +100,7 @@ class BalanceView:
 
 @dataclass(frozen=True)
 class OrderView:
-    """A resting order. `side` is `engine.records.Side`."""
+    """A resting order. `side` is `engine.records.Side`, `hidden` what it has open beside `leaves`."""
 
     market: int
     side: int
@@ -107,6 +108,7 @@ class OrderView:
     price: int
     leaves: int
     filled: int
+    hidden: int = 0
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,9 @@ def view_orders(machine: Machine, account: int) -> list[OrderView]:
     views: list[OrderView] = []
     while row != NONE and len(views) < ORDERS_SHOWN_MAX:
         order = orders[row]
-        views.append(OrderView(*_ints(order, tuple(OrderView.__dataclass_fields__))))
+        hides = int(order["flags"]) & OrderFlag.HAS_TERMS
+        hidden = int(state.terms.data["hidden"][row]) if hides else 0
+        views.append(OrderView(*[*_ints(order, _ORDER_COLUMNS), hidden]))
         row = int(order["next_own"])
     return views
 

@@ -2,11 +2,14 @@
 
     kernels    `execute_orders`: two passes over a block, resumable; `run_orders` drives it. Read first
     orders     the operations: admission, entering the book, leaving it
+    terms      an order behind TERMS operations; each kind of order in a file of its own:
+    iceberg    lots that the book does not show
     admit      what an order must satisfy, rule by rule
     taking     an incoming order meets the book; fill limit, self-trade prevention
     book       FIFO levels, order rows, each account's own orders
     ladder     which price levels are occupied: a bitmap with summaries
     prefetch   asking for memory some operations ahead
+    progress   where a resumable call stands
     records    journal lines
 
 Money moves in `engine.clearing`, called from here. Every kernel runs interpreted too, and
@@ -36,5 +39,10 @@ meets only its own account's orders takes them off as its mode says, a REPLACE i
 may then end with NO_LIQUIDITY or SELF_TRADE. IOC and market orders that would meet nobody at all are
 refused before a balance row is opened for them. WORK_LIMIT and FILL_LIMIT are no refusals: what was done
 up to the limit stands.
+2026-11-24 What an order wants beyond price, quantity and time in force stands in TERMS operations before it,
+which name it and each say one thing. Plain orders, nearly all, stay 32 bytes and pay one comparison.
+Rows of `terms` have the numbers of their orders' rows: no list, no index, and untouched pages cost nothing.
+2026-11-24 FOK counts an iceberg's hidden lots behind everybody at its price, and by as many meetings as
+they could take at most. At the fill limit it may refuse what would just have filled, never the other way.
 2026-11-24 Post-only asks only whether the price crosses, even if all it would meet is its own account.
 """

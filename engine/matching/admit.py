@@ -9,8 +9,9 @@ import numpy as np
 
 from engine.compiled import inlined, outlined
 from engine.fixed_point import product_fits
-from engine.layout import NONE, Core
+from engine.layout import NONE, Core, OrderFlag
 from engine.markets.states import Action, allows
+from engine.matching.iceberg import count_hidden
 from engine.matching.ladder import next_occupied, previous_occupied
 from engine.records import (
     FLAGS_MAX,
@@ -100,25 +101,35 @@ def check_book(core: Core, market: np.record, op: np.record, side: int) -> int:
 def _is_fillable(core: Core, market: np.record, op: np.record, side: int) -> bool:
     """Whether the whole of `op` would trade at once: found by walking, not by trading and undoing.
 
-    Own orders in the way are skipped if they would be cancelled, and spoil it in the other modes.
+    Own orders in the way are skipped if they would be cancelled, and spoil it in the other modes. An
+    iceberg's hidden slices count behind everybody at its price, each as a meeting of its own.
     """
-    wanted = op.qty
+    wanted, met = op.qty, 0
     price = market.best_ask if side == Side.BUY else market.best_bid
-    row = core.levels.rows[market.level_start + price].head - 1
-    for _ in range(FILLS_PER_ORDER_MAX):
-        order = core.orders.rows[row]
-        if order.account != op.account:
-            wanted -= order.leaves
-            if wanted <= 0:
-                return True
-        elif self_trade_mode(op) != SelfTrade.CANCEL_MAKER:
-            return False
-        row = order.next
-        if row == NONE:
-            price = _next_price(core, market, op, side, price)
-            if price == NONE:
+    while price != NONE:
+        hides = False
+        head = core.levels.rows[market.level_start + price].head - 1
+        row = head
+        while row != NONE:
+            if met == FILLS_PER_ORDER_MAX:
                 return False
-            row = core.levels.rows[market.level_start + price].head - 1
+            met += 1
+            order = core.orders.rows[row]
+            if order.account != op.account:
+                wanted -= order.leaves
+                if wanted <= 0:
+                    return True
+                hides = hides or order["flags"] & OrderFlag.HAS_TERMS != 0
+            elif self_trade_mode(op) != SelfTrade.CANCEL_MAKER:
+                return False
+            row = order.next
+        if hides:
+            slices, lots = count_hidden(core, head, wanted, op.account)
+            met += slices
+            wanted -= lots
+            if wanted <= 0 or met > FILLS_PER_ORDER_MAX:
+                return bool(met <= FILLS_PER_ORDER_MAX)
+        price = _next_price(core, market, op, side, price)
     return False
 
 

@@ -11,12 +11,10 @@ These kernels move orders and leave money alone (see `engine.clearing`).
 import numpy as np
 
 from engine.compiled import inlined
-from engine.layout import ACCOUNT_PAGE, LEVEL_PAGE, MARKET_PAGE, NONE, ORDER_PAGE, Core
+from engine.layout import ACCOUNT_PAGE, LEVEL_PAGE, MARKET_PAGE, NONE, ORDER_PAGE, Core, OrderFlag
 from engine.matching.ladder import next_occupied, occupy, previous_occupied, vacate
 from engine.records import Side
 from engine.tables.index import hash_pair, index_insert, index_remove
-
-LIVE = 1  # bit of order.flags
 
 
 @inlined
@@ -46,7 +44,7 @@ def add_order(
     order.account = op.account
     order.market = market_row
     order.side = side
-    order["flags"] = LIVE
+    order["flags"] = OrderFlag.LIVE
     order.client_order_id = op.client_order_id
     order.price = op.price
     order.leaves = leaves
@@ -85,6 +83,33 @@ def shrink_order(core: Core, row: int, qty: int) -> None:
     level_row = core.markets.rows[order.market].level_start + order.price
     core.levels.rows[level_row].qty -= qty
     core.levels.dirty[level_row >> LEVEL_PAGE] = 1
+
+
+@inlined
+def show_again(core: Core, row: int, qty: int) -> None:
+    """The lots that an order showed are gone: it shows `qty` others, behind everybody at its price."""
+    order = core.orders.rows[row]
+    level_row = core.markets.rows[order.market].level_start + order.price
+    level = core.levels.rows[level_row]
+    level.qty += qty - order.leaves
+    core.levels.dirty[level_row >> LEVEL_PAGE] = 1
+    order.leaves = qty
+    core.orders.dirty[row >> ORDER_PAGE] = 1
+    after, tail = order.next, level.tail - 1
+    if after == NONE:
+        return
+    if order.prev != NONE:
+        core.orders.rows[order.prev].next = after
+        core.orders.dirty[order.prev >> ORDER_PAGE] = 1
+    else:
+        level.head = after + 1
+    core.orders.rows[after].prev = order.prev
+    core.orders.dirty[after >> ORDER_PAGE] = 1
+    order.prev = tail
+    order.next = NONE
+    core.orders.rows[tail].next = row
+    core.orders.dirty[tail >> ORDER_PAGE] = 1
+    level.tail = row + 1
 
 
 # -- order rows -----------------------------------------------------------------------------------

@@ -7,8 +7,6 @@ CANCEL_ALL takes part in both: what rests at block start leaves early, what the 
 leaves in its turn.
 """
 
-from enum import IntEnum
-
 import numpy as np
 
 from engine.compiled import inlined, kernel, outlined, widen
@@ -24,21 +22,13 @@ from engine.matching.orders import (
     leave_book,
 )
 from engine.matching.prefetch import is_worth_looking_ahead, look_ahead_joining, look_ahead_leaving
+from engine.matching.progress import PROGRESS_LENGTH, Progress
 from engine.matching.records import write_result
+from engine.matching.terms import enter_with_terms, is_followed_by_its_order
 from engine.records import EVERY_MARKET, JOURNAL, Code, Op
 from engine.tables.table import kernel_view
 
-PROGRESS_LENGTH = 4
 _DONE_EARLY = 255  # in `codes`: the operation ran in the first pass
-
-
-class Progress(IntEnum):
-    """Where a resumable call stands: indexes of the `progress` array."""
-
-    PASS = 0  # 0 leaving early, 1 everything else, 2 done
-    NEXT_OP = 1
-    EVENTS = 2  # written so far
-    EVENTS_NEEDED = 3  # free lines that the next operation may need
 
 
 @kernel
@@ -140,11 +130,16 @@ def _execute_rest(
             progress[Progress.NEXT_OP] = i
             return False
         if op.op == Op.NEW or op.op == Op.REPLACE:
-            _enter(core, op, line, events, progress)
+            if op.op == Op.NEW and i > 0 and ops[i - 1].op == Op.TERMS:
+                enter_with_terms(core, ops, codes, i, line, events, progress)
+            else:
+                _enter(core, op, line, events, progress)
         elif op.op == Op.CANCEL or op.op == Op.REDUCE:
             _leave_late(core, op, line)
         elif op.op == Op.CANCEL_ALL:
             _cancel_all_late(core, op, line, events, progress)
+        elif op.op == Op.TERMS and is_followed_by_its_order(ops, codes, i):
+            write_result(line, op, Code.OK, 0, op.price, op.qty, 0)
         else:
             write_result(line, op, Code.BAD_OP, 0, op.price, 0, 0)
     return True

@@ -17,6 +17,7 @@ from engine.compiled import inlined, outlined, widen
 from engine.layout import NONE, Core
 from engine.matching.admit import check_book, check_names, check_terms, time_in_force
 from engine.matching.book import add_order, begin_own_at, has_free_row, remove_order
+from engine.matching.iceberg import open_lots
 from engine.matching.records import write_cancelled
 from engine.matching.taking import take, take_off
 from engine.records import EVERY_MARKET, Code, Op, Side, TimeInForce
@@ -99,7 +100,7 @@ def admit_replacement(core: Core, op: np.record) -> Admission:
     pay_row, receive_row = widen(order.base_row), widen(order.quote_row)
     if side == Side.BUY:
         pay_row, receive_row = receive_row, pay_row
-    released = compute_hold(side, order.price, order.leaves, market)
+    released = compute_hold(side, order.price, open_lots(core, row), market)
     available = core.balances.rows[pay_row].available + released
     if available < compute_hold(side, op.price, op.qty, market):
         return refuse(Code.INSUFFICIENT_FUNDS.value, side)
@@ -148,7 +149,7 @@ def leave_book(core: Core, op: np.record) -> tuple[int, int, int, int]:
     if row == NONE or (op.op == Op.REDUCE and op.qty < 1):
         return 0, 0, op["flags"] & 1, op.price
     order = core.orders.rows[row]
-    side, price, leaves = widen(order.side), order.price, order.leaves
+    side, price, leaves = widen(order.side), order.price, open_lots(core, row)
     qty = min(op.qty, leaves) if op.op == Op.REDUCE else leaves
     take_off(core, row, qty)
     return qty, leaves - qty, side, price
@@ -177,10 +178,11 @@ def cancel_all(core: Core, op: np.record, events: np.ndarray, used: int) -> tupl
         order = core.orders.rows[row]
         following = order.next_own
         if op.market == EVERY_MARKET or op.market == order.market:
-            write_cancelled(events[used], op, Code.OK, order, order.leaves)
+            leaves = open_lots(core, row)
+            write_cancelled(events[used], op, Code.OK, order, leaves, 0)
             used += 1
             count += 1
-            take_off(core, row, order.leaves)
+            take_off(core, row, leaves)
         row = following
     if row == NONE:
         return Code.OK.value, count, used

@@ -49,8 +49,10 @@ def write_fill(
 
 
 @inlined
-def write_cancelled(line: np.record, cause: np.record, code: int, order: np.record, qty: int) -> None:
-    """CANCELLED: operation `cause` takes `qty` lots of a resting order off the book; the rest stays open."""
+def write_cancelled(
+    line: np.record, cause: np.record, code: int, order: np.record, qty: int, left: int
+) -> None:
+    """CANCELLED: operation `cause` takes `qty` lots of a resting order off the book; `left` stay open."""
     line.kind = Kind.CANCELLED
     line.code = code
     line.side = order.side
@@ -64,4 +66,4 @@ def write_cancelled(line: np.record, cause: np.record, code: int, order: np.reco
     line.price = order.price
     line.qty = qty
     line.fee = 0
-    line.detail = order.leaves - qty
+    line.detail = left

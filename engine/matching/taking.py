@@ -6,9 +6,10 @@ from engine.clearing.holds import compute_hold, release_hold
 from engine.clearing.settle import credit, settle_maker
 from engine.compiled import inlined, outlined
 from engine.fixed_point import fee_rounded_up
-from engine.layout import Core
+from engine.layout import Core, OrderFlag
 from engine.matching.admit import FILLS_PER_ORDER_MAX, crosses, self_trade_mode
 from engine.matching.book import remove_order, shrink_order
+from engine.matching.iceberg import open_lots, refill, take_hidden
 from engine.matching.records import write_cancelled, write_fill
 from engine.records import Code, SelfTrade, Side
 
@@ -52,10 +53,10 @@ def take(
         else:
             settle_maker(core.balances, maker.quote_row, gained, maker.base_row, given - maker_fee)
         maker.filled += qty
-        if qty == maker.leaves:
-            remove_order(core, row)
-        else:
+        if qty < maker.leaves:
             shrink_order(core, row, qty)
+        elif maker["flags"] & OrderFlag.HAS_TERMS == 0 or not refill(core, row):
+            remove_order(core, row)
         fills += 1
         leaves -= qty
         filled += qty
@@ -76,16 +77,17 @@ def _prevent_self_trade(
     """The next maker is the taker itself: take off what the taker's mode says. Returns (leaves, used)."""
     mode = self_trade_mode(op)
     order = core.orders.rows[row]
-    overlap = min(leaves, order.leaves)
+    opened = open_lots(core, row)
+    overlap = min(leaves, opened)
     taker_loses, maker_loses = leaves, 0  # CANCEL_TAKER
     if mode == SelfTrade.CANCEL_MAKER:
-        taker_loses, maker_loses = 0, order.leaves
+        taker_loses, maker_loses = 0, opened
     elif mode == SelfTrade.CANCEL_BOTH:
-        maker_loses = order.leaves
+        maker_loses = opened
     elif mode == SelfTrade.DECREMENT:
         taker_loses, maker_loses = overlap, overlap
     if maker_loses > 0:
-        write_cancelled(events[used], op, Code.SELF_TRADE, order, maker_loses)
+        write_cancelled(events[used], op, Code.SELF_TRADE, order, maker_loses, opened - maker_loses)
         used += 1
         take_off(core, row, maker_loses)
     return leaves - taker_loses, used
@@ -93,11 +95,15 @@ def _prevent_self_trade(
 
 @inlined
 def take_off(core: Core, row: int, qty: int) -> None:
-    """Take `qty` of an order's open lots off the book and release their hold."""
+    """Take `qty` of an order's open lots off the book, hidden ones first, and release their hold."""
     order = core.orders.rows[row]
     market = core.markets.rows[order.market]
     pay_row = order.quote_row if order.side == Side.BUY else order.base_row
     release_hold(core.balances, pay_row, compute_hold(order.side, order.price, qty, market))
+    if order["flags"] & OrderFlag.HAS_TERMS:
+        qty -= take_hidden(core, row, qty)
+    if qty == 0:
+        return
     if qty == order.leaves:
         remove_order(core, row)
     else:

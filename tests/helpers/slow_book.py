@@ -7,10 +7,22 @@ division. `SlowVenue.execute` takes the tuples of `make_ops` and gives journal l
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 from engine.markets.states import MarketStatus
-from engine.records import AMOUNT_MAX, EVERY_MARKET, Code, Kind, Op, SelfTrade, Side, TimeInForce
+from engine.records import (
+    AMOUNT_MAX,
+    EVERY_MARKET,
+    TERMS_MAX,
+    Code,
+    Kind,
+    Op,
+    SelfTrade,
+    Side,
+    Term,
+    TimeInForce,
+)
 
 FILLS_MAX = 1024
 LOOKS_MAX = 1024  # of one CANCEL_ALL, in one pass
@@ -72,6 +84,8 @@ class Resting:
     leaves: int
     filled: int
     arrival: int
+    hidden: int
+    display: int
     place: int  # among the account's own orders: the highest is the first that CANCEL_ALL looks at
 
 
@@ -87,6 +101,7 @@ class SlowVenue:
         self.arrivals = 0
         self.places_behind = 0
         self.events: list[Line] = []
+        self.terms: list[Request] | None = None  # of the operation that runs
 
     def execute(self, ops: Sequence[tuple], codes: Sequence[int] | None = None) -> tuple[list, list]:
         """One block; returns (RESULT lines in listing order, FILL and CANCELLED lines as they happen)."""
@@ -105,6 +120,7 @@ class SlowVenue:
                 cancelled[i] = self._cancel_all(request)
         for i, request in enumerate(requests):
             if results[i] is None:
+                self.terms = self._terms(requests, refused, i)
                 results[i] = self._run(request, refused[i], *cancelled[i])
         return results, self.events
 
@@ -114,12 +130,12 @@ class SlowVenue:
         rows = {key: (self.available.get(key, 0), self.held.get(key, 0)) for key in keys}
         return {key: row for key, row in rows.items() if any(row)}
 
-    def book(self, market: int) -> list[tuple[int, int, int, int, int, int]]:
-        """Live orders by ascending price, oldest first."""
+    def book(self, market: int) -> list[tuple[int, ...]]:
+        """Live orders by ascending price, oldest first, with what they hide."""
         own = sorted(
             (o for o in self.orders.values() if o.market == market), key=lambda o: (o.price, o.arrival)
         )
-        return [(o.side, o.price, o.account, o.client_order_id, o.leaves, o.filled) for o in own]
+        return [(o.side, o.price, o.account, o.client_order_id, o.leaves, o.filled, o.hidden) for o in own]
 
     # -- operations -------------------------------------------------------------------------------
 
@@ -128,6 +144,8 @@ class SlowVenue:
             return self._result(request, refused, request.side, request.price)
         if request.op == Op.NEW:
             return self._new(request)
+        if request.op == Op.TERMS and self.terms is not None:
+            return self._result(request, Code.OK, 0, request.price, request.qty)
         if request.op in (Op.CANCEL, Op.REDUCE):
             return self._cancel_or_reduce(request)
         if request.op == Op.REPLACE:
@@ -144,6 +162,9 @@ class SlowVenue:
         def refuse(code: Code) -> Line:
             return self._result(request, code, request.side, request.price)
 
+        display = self._display(request)
+        if display is None:
+            return refuse(Code.BAD_TERMS)
         code = self._check_names(request)
         if code != Code.OK:
             return refuse(code)
@@ -159,7 +180,7 @@ class SlowVenue:
         code = self._check_book(request, request.side)
         if code != Code.OK:
             return refuse(code)
-        return self._match_and_rest(request, request.side, 0)
+        return self._match_and_rest(request, request.side, 0, display)
 
     def _replace(self, request: Request) -> Line:
         side = request.side
@@ -182,14 +203,14 @@ class SlowVenue:
         if code != Code.OK:
             return refuse(code)
         asset, hold = self._hold(market, side, request.price, request.qty)
-        _, released = self._hold(market, side, order.price, order.leaves)
+        _, released = self._hold(market, side, order.price, order.leaves + order.hidden)
         if self.available.get((request.account, asset), 0) + released < hold:
             return refuse(Code.INSUFFICIENT_FUNDS)
         code = self._check_book(request, side)
         if code != Code.OK:
             return refuse(code)
-        self._take_off(order, order.leaves)
-        return self._match_and_rest(request, side, order.filled)
+        self._take_off(order, order.leaves + order.hidden)
+        return self._match_and_rest(request, side, order.filled, 0)
 
     def _cancel_or_reduce(self, request: Request) -> Line:
         if self._can_take_off(request):
@@ -209,8 +230,8 @@ class SlowVenue:
         count = 0
         for order in looked_at:
             if request.market in (EVERY_MARKET, order.market):
-                self._cancelled(request, Code.OK, order, order.leaves)
-                self._take_off(order, order.leaves)
+                self._cancelled(request, Code.OK, order, order.leaves + order.hidden)
+                self._take_off(order, order.leaves + order.hidden)
                 count += 1
             elif others:
                 self.places_behind -= 1
@@ -254,15 +275,60 @@ class SlowVenue:
         return Code.OK if makers else Code.NO_LIQUIDITY
 
     def _would_fill(self, request: Request, makers: list[Resting]) -> bool:
-        filled = 0
-        for maker in makers[:FILLS_MAX]:
-            if maker.account != request.account:
-                filled += maker.leaves
-            elif request.mode != SelfTrade.CANCEL_MAKER:
+        wanted, met = request.qty, 0
+        for _, level in groupby(makers, key=lambda maker: maker.price):
+            others = []
+            for maker in level:
+                met += 1
+                if met > FILLS_MAX:
+                    return False
+                if maker.account != request.account:
+                    others.append(maker)
+                    wanted -= maker.leaves
+                    if wanted <= 0:
+                        return True
+                elif request.mode != SelfTrade.CANCEL_MAKER:
+                    return False
+            met += sum(-(-min(maker.hidden, wanted) // maker.display) for maker in others if maker.hidden)
+            wanted -= sum(maker.hidden for maker in others)
+            if met > FILLS_MAX:
                 return False
-            if filled >= request.qty:
+            if wanted <= 0:
                 return True
         return False
+
+    def _terms(self, requests: list[Request], refused: list[int], i: int) -> list[Request] | None:
+        """Of a NEW: the TERMS right before it that say something about it. Of TERMS: None unless its NEW
+        follows."""
+
+        def names(j: int) -> tuple[int, int, int]:
+            return requests[j].account, requests[j].market, requests[j].client_order_id
+
+        if requests[i].op == Op.TERMS:
+            j = i
+            while j < len(requests) and requests[j].op == Op.TERMS:
+                j += 1
+            run = range(i, j + 1)
+            good = j < len(requests) and requests[j].op == Op.NEW and j - i <= TERMS_MAX
+            good = good and all(refused[k] == Code.OK and names(k) == names(i) for k in run)
+            return [] if good else None
+        found: list[Request] = []
+        j = i - 1
+        while j >= 0 and len(found) < TERMS_MAX and requests[j].op == Op.TERMS:
+            if refused[j] != Code.OK or names(j) != names(i):
+                break
+            found.append(requests[j])
+            j -= 1
+        return found
+
+    def _display(self, request: Request) -> int | None:
+        """How many lots an order shows at a time, 0: all; None if its terms are no good."""
+        terms = self.terms or []
+        if not terms:
+            return 0
+        only = terms[0]
+        good = len(terms) == 1 and only.flags == Term.DISPLAY and 1 <= only.qty < request.qty
+        return only.qty if good and request.tif in (TimeInForce.GTC, TimeInForce.POST_ONLY) else None
 
     def _makers(self, request: Request, side: int) -> list[Resting]:
         """Whom an order would meet, in the order of meeting."""
@@ -278,15 +344,15 @@ class SlowVenue:
 
     # -- matching ---------------------------------------------------------------------------------
 
-    def _match_and_rest(self, request: Request, side: int, filled_before: int) -> Line:
+    def _match_and_rest(self, request: Request, side: int, filled_before: int, display: int) -> Line:
         market = self.markets[request.market]
-        code, filled, leaves = Code.OK, 0, request.qty
-        for met, maker in enumerate(self._makers(request, side)):
-            if leaves == 0:
-                break
+        code, filled, leaves, met = Code.OK, 0, request.qty, 0
+        while leaves and (makers := self._makers(request, side)):
+            maker = makers[0]
             if met == FILLS_MAX:
                 code = Code.FILL_LIMIT
                 break
+            met += 1
             if maker.account == request.account:
                 leaves = self._prevent_self_trade(request, maker, leaves)
                 if leaves == 0:
@@ -299,17 +365,18 @@ class SlowVenue:
         if code != Code.OK or request.tif not in (TimeInForce.GTC, TimeInForce.POST_ONLY):
             leaves = 0
         if leaves:
-            self._rest(request, side, leaves, filled_before + filled, market)
+            self._rest(request, side, leaves, filled_before + filled, market, display)
         elif code == Code.OK and filled == 0:
             code = Code.NO_LIQUIDITY
         return self._result(request, code, side, request.price, filled, leaves)
 
     def _prevent_self_trade(self, request: Request, maker: Resting, leaves: int) -> int:
-        overlap = min(leaves, maker.leaves)
+        opened = maker.leaves + maker.hidden
+        overlap = min(leaves, opened)
         maker_loses = {
             SelfTrade.CANCEL_TAKER: 0,
-            SelfTrade.CANCEL_MAKER: maker.leaves,
-            SelfTrade.CANCEL_BOTH: maker.leaves,
+            SelfTrade.CANCEL_MAKER: opened,
+            SelfTrade.CANCEL_BOTH: opened,
             SelfTrade.DECREMENT: overlap,
         }[SelfTrade(request.mode)]
         if maker_loses:
@@ -354,9 +421,18 @@ class SlowVenue:
         maker.leaves -= qty
         maker.filled += qty
         if maker.leaves == 0:
-            del self.orders[maker.account, maker.client_order_id]
+            self._show_next(maker)
 
-    def _rest(self, request: Request, side: int, leaves: int, filled: int, market) -> None:
+    def _show_next(self, order: Resting) -> None:
+        """What an order showed is gone: the next hidden lots go to the back, or the order is done."""
+        order.leaves = min(order.hidden, order.display)
+        order.hidden -= order.leaves
+        self.arrivals += 1
+        order.arrival = self.arrivals
+        if order.leaves == 0:
+            del self.orders[order.account, order.client_order_id]
+
+    def _rest(self, request: Request, side: int, leaves: int, filled: int, market, display: int) -> None:
         asset, hold = self._hold(market, side, request.price, leaves)
         self._add(self.available, request.account, asset, -hold)
         self._add(self.held, request.account, asset, hold)
@@ -367,9 +443,11 @@ class SlowVenue:
             request.market,
             side,
             request.price,
-            leaves,
+            min(leaves, display or leaves),
             filled,
             self.arrivals,
+            max(leaves - (display or leaves), 0),
+            display,
             self.arrivals,
         )
 
@@ -384,15 +462,18 @@ class SlowVenue:
 
     def _take_off_named(self, request: Request) -> Line:
         order = self.orders[request.account, request.client_order_id]
-        qty = order.leaves if request.op == Op.CANCEL else min(request.qty, order.leaves)
+        opened = order.leaves + order.hidden
+        qty = opened if request.op == Op.CANCEL else min(request.qty, opened)
         self._take_off(order, qty)
-        return self._result(request, Code.OK, order.side, order.price, qty, order.leaves)
+        return self._result(request, Code.OK, order.side, order.price, qty, opened - qty)
 
     def _take_off(self, order: Resting, qty: int) -> None:
         asset, hold = self._hold(self.markets[order.market], order.side, order.price, qty)
         self._add(self.held, order.account, asset, -hold)
         self._add(self.available, order.account, asset, hold)
-        order.leaves -= qty
+        hidden = min(order.hidden, qty)
+        order.hidden -= hidden
+        order.leaves -= qty - hidden
         if order.leaves == 0:
             del self.orders[order.account, order.client_order_id]
 
@@ -445,6 +526,6 @@ class SlowVenue:
                 order.price,
                 qty,
                 0,
-                order.leaves - qty,
+                order.leaves + order.hidden - qty,
             )
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.genesis import VENUE_ACCOUNT, Capacity
-from engine.layout import NONE
+from engine.layout import NONE, OrderFlag
 from engine.markets.states import MarketStatus
 from engine.matching.kernels import run_orders
 from engine.records import ORDER_OP, STP_SHIFT, TIF_SHIFT, Op, SelfTrade, Side, TimeInForce
@@ -78,7 +78,7 @@ class Floor:
         return {(account, asset): (free, held) for account, asset, free, held in rows if free or held}
 
     def book(self, market: int) -> list[tuple[int, ...]]:
-        """Live orders by ascending price, oldest first: (side, price, account, id, leaves, filled)."""
+        """Live orders by price, oldest first: (side, price, account, id, leaves, filled, hidden)."""
         state, found = self.state, []
         start, price_max = (int(state.markets.columns[n][market]) for n in ("level_start", "price_max"))
         heads = state.levels.data["head"][start : start + price_max + 1]
@@ -87,7 +87,9 @@ class Floor:
             row = int(heads[price]) - 1
             while row != NONE:
                 order = state.orders.data[row]
-                found.append(tuple(int(order[name]) for name in names))
+                hides = order["flags"] & OrderFlag.HAS_TERMS
+                hidden = int(state.terms.data["hidden"][row]) if hides else 0
+                found.append((*(int(order[name]) for name in names), hidden))
                 row = int(order["next"])
         return found
 

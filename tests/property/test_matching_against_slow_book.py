@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine.invariants import check_all
 from engine.markets.states import MarketStatus
-from engine.records import AMOUNT_MAX, EVERY_MARKET, Op
+from engine.records import AMOUNT_MAX, EVERY_MARKET, TERMS_MAX, Op, Term
 from tests.helpers.slow_book import SlowVenue
 from tests.helpers.trading_floor import Floor, MarketTerms, make_ops
 
@@ -48,6 +48,32 @@ def operations(draw):
     )
 
 
+@st.composite
+def requests(draw):
+    """One operation, or an order behind its terms, nearly always terms that name it."""
+    op = draw(operations())
+    if not draw(_often(st.just(op[0] == Op.NEW and draw(st.integers(0, 3)) == 0), st.booleans())):
+        return [op]
+    names = op[2:5]
+    count = draw(_often(st.just(1), st.integers(2, TERMS_MAX + 2)))
+    terms = [
+        (
+            draw(_often(st.just(Op.TERMS), st.just(Op.NEW))),
+            draw(_often(st.just(Term.DISPLAY), st.integers(0, 255))),
+            *draw(_often(st.just(names), st.just((0, 1, 3)))),
+            draw(st.integers(0, 3)),
+            draw(_often(st.integers(1, 4), st.sampled_from([-1, 0, 12, 2**62]))),
+        )
+        for _ in range(count)
+    ]
+    return [*terms, op]
+
+
+def blocks(sizes):
+    """A block's operations, whatever stands for one request."""
+    return st.lists(requests(), **sizes).map(lambda parts: [op for part in parts for op in part])
+
+
 def _twins(funds: int, accounts: int = 4, markets: tuple = MARKETS) -> tuple[Floor, SlowVenue]:
     floor = Floor(accounts=accounts, markets=markets, funds=funds)
     balances = {(a, x): funds for a in range(1, accounts) for x in range(floor.assets)}
@@ -68,7 +94,7 @@ def _check_equal(floor: Floor, slow: SlowVenue, ops: list, codes: list | None = 
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(
-    st.lists(st.lists(operations(), min_size=1, max_size=30), min_size=1, max_size=4),
+    st.lists(blocks({"min_size": 1, "max_size": 30}), min_size=1, max_size=4),
     st.sampled_from([0, 3000, 10**9, 10**12]),
 )
 def test_blocks_of_any_operations_agree_with_the_slow_book(blocks, funds):
@@ -104,6 +130,28 @@ def test_long_random_runs_agree_with_the_slow_book():
         _check_equal(floor, slow, ops)
 
 
+def test_long_random_runs_with_icebergs_agree_with_the_slow_book():
+    """Slices refill, are hit, shrink and leave, thousands of times from one seed."""
+    rng = np.random.default_rng(20261126)
+    floor, slow = _twins(10**10)
+    for _ in range(30):
+        ops = []
+        for _ in range(60):
+            market, account, order_id = (
+                int(rng.integers(0, 3)),
+                int(rng.integers(1, 4)),
+                int(rng.integers(0, 40)),
+            )
+            flags = int(rng.integers(0, 2) | rng.choice([0, 0, 0, 1, 2, 3, 4]) << 1 | rng.integers(0, 4) << 4)
+            price, qty = int(rng.integers(45, 60)), int(rng.integers(1, 50))
+            kind = rng.random()
+            if kind < 0.4:
+                ops.append((Op.TERMS, Term.DISPLAY, market, account, order_id, 0, int(rng.integers(1, 12))))
+            op = Op.NEW if kind < 0.8 else int(rng.choice([Op.CANCEL, Op.REDUCE, Op.REPLACE]))
+            ops.append((op, flags, market, account, order_id, price, qty))
+        _check_equal(floor, slow, ops)
+
+
 def test_cancel_all_among_more_orders_than_it_looks_at_agrees_with_the_slow_book():
     """One account, its orders on three markets one after the other, as many as need several CANCEL_ALLs."""
     rng = np.random.default_rng(20261125)
@@ -127,7 +175,7 @@ def test_cancel_all_among_more_orders_than_it_looks_at_agrees_with_the_slow_book
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(operations(), min_size=1, max_size=20), st.data())
+@given(blocks({"min_size": 1, "max_size": 20}), st.data())
 def test_operations_refused_before_have_no_effect(ops, data):
     """A code set by authorisation stands in the result, and nothing else changes."""
     floor, slow = _twins(10**9)
@@ -136,7 +184,7 @@ def test_operations_refused_before_have_no_effect(ops, data):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(operations(), min_size=2, max_size=30), st.integers(1, 29))
+@given(blocks({"min_size": 2, "max_size": 30}), st.integers(1, 29))
 def test_replaying_the_same_blocks_gives_the_same_tables(ops, cut):
     """Same blocks, same bytes: tables and derived bitmap alike."""
     first, second = _twins(10**9)[0], _twins(10**9)[0]

@@ -58,7 +58,7 @@ def reduce(account: int, client_order_id: int, qty: int) -> tuple:
 def test_gtc_trades_at_the_makers_price_and_rests_the_remainder(floor):
     _, events = run(floor, new(2, 1, BUY, 100, 15))
     assert [(int(e["price"]), int(e["qty"])) for e in events] == [(100, 10)]
-    assert (BUY, 100, 2, 1, 5, 10) in floor.book(0)
+    assert (BUY, 100, 2, 1, 5, 10, 0) in floor.book(0)
 
 
 def test_price_improvement_goes_back_to_the_taker(floor):
@@ -129,7 +129,7 @@ def test_replacement_may_trade_and_keeps_side_and_filled_lots(floor):
     (result,), _ = run(floor, replace(2, 1, 101, 4))
     assert (result["code"], result["side"], result["qty"], result["detail"]) == (Code.OK, BUY, 4, 0)
     run(floor, replace(1, 2, 120, 50))
-    assert floor.book(0) == [(SELL, 120, 1, 2, 50, 4)]
+    assert floor.book(0) == [(SELL, 120, 1, 2, 50, 4, 0)]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_cancel_all_takes_what_rested_and_what_came_before_it_in_the_block(floor
     )
     assert results["qty"].tolist() == [0, 3, 0]
     assert events["client_order_id"].tolist() == [2, 1, 3]
-    assert floor.book(0) == [(SELL, 120, 1, 4, 1, 0)]
+    assert floor.book(0) == [(SELL, 120, 1, 4, 1, 0, 0)]
 
 
 # -- self-trade prevention ----------------------------------------------------------------------------

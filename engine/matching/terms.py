@@ -1,0 +1,94 @@
+"""Orders with terms: a NEW behind TERMS operations, each of which says one thing more about it.
+
+A kind of order lives in a file of its own; here its arguments are read and checked, once, before
+anything else is asked of the order.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.compiled import inlined, outlined
+from engine.layout import Core
+from engine.matching.admit import time_in_force
+from engine.matching.iceberg import hide
+from engine.matching.orders import admit_new, enter_book, find_own_order
+from engine.matching.progress import Progress
+from engine.matching.records import write_result
+from engine.records import TERMS_MAX, Code, Op, Term, TimeInForce
+
+
+class Terms(NamedTuple):
+    """What the TERMS of one order say; 0 where they say nothing."""
+
+    code: int  # BAD_TERMS, or OK
+    display: int
+
+
+@outlined
+def is_followed_by_its_order(ops: np.ndarray, codes: np.ndarray, i: int) -> bool:
+    """Whether the NEW of TERMS operation i comes at once, with no more than other TERMS between."""
+    op = ops[i]
+    for j in range(i + 1, min(i + TERMS_MAX + 1, ops.shape[0])):
+        if codes[j] != Code.OK or not _names_the_same(op, ops[j]):
+            return False
+        if ops[j].op != Op.TERMS:
+            return bool(ops[j].op == Op.NEW)
+    return False
+
+
+@outlined
+def enter_with_terms(
+    core: Core,
+    ops: np.ndarray,
+    codes: np.ndarray,
+    i: int,
+    line: np.record,
+    events: np.ndarray,
+    progress: np.ndarray,
+) -> None:
+    """NEW operation i with the TERMS before it: admit, match, rest. Writes its RESULT."""
+    op = ops[i]
+    terms = _read_terms(ops, codes, i)
+    if terms.code != Code.OK:
+        write_result(line, op, terms.code, op["flags"] & 1, op.price, 0, 0)
+        return
+    admitted = admit_new(core, op)
+    code, filled, left = admitted.code, 0, 0
+    if code == Code.OK:
+        code, filled, left, used = enter_book(core, op, admitted, events, progress[Progress.EVENTS])
+        progress[Progress.EVENTS] = used
+    if left > 0 and terms.display > 0:
+        hide(core, find_own_order(core, op), terms.display)
+    write_result(line, op, code, admitted.side, op.price, filled, left)
+
+
+@outlined
+def _read_terms(ops: np.ndarray, codes: np.ndarray, i: int) -> Terms:
+    """The terms of NEW operation i, checked against one another and the order.
+
+    What others put before it without its account's key, or about another order, is none of them.
+    """
+    op = ops[i]
+    display, count = 0, 0
+    for j in range(i - 1, max(i - TERMS_MAX, 0) - 1, -1):
+        term = ops[j]
+        if term.op != Op.TERMS or codes[j] != Code.OK or not _names_the_same(op, term):
+            break
+        count += 1
+        if term["flags"] != Term.DISPLAY or display != 0 or term.qty < 1 or term.qty >= op.qty:
+            return Terms(Code.BAD_TERMS.value, 0)
+        display = term.qty
+    tif = time_in_force(op)
+    if count > 0 and tif != TimeInForce.GTC and tif != TimeInForce.POST_ONLY:
+        return Terms(Code.BAD_TERMS.value, 0)
+    return Terms(Code.OK.value, display)
+
+
+@inlined
+def _names_the_same(one: np.record, other: np.record) -> bool:
+    return bool(
+        one.account == other.account
+        and one.market == other.market
+        and one.client_order_id == other.client_order_id
+    )
