@@ -20,6 +20,24 @@ NONE = -1
 PLUGIN_TABLES_MAX = 48
 
 
+class MarketKind(IntEnum):
+    """What is traded."""
+
+    SPOT = 0  # base against quote asset, settled at once
+    PERPETUAL = 1  # positions in a linear contract, margined and settled in the quote asset
+
+
+class PriceStatus(IntEnum):
+    """How far a market's oracle prices may be relied on, best first."""
+
+    VALID = 0
+    STALE = 1
+    UNCERTAIN = 2  # sources disagree
+    VOLATILE = 3  # it moved more than it may in one step
+    NONPOSITIVE = 4
+    NONE = 5  # there is no oracle for this market
+
+
 ACCOUNT = np.dtype(
     [
         ("first_order", "<i4"),  # head of the account's live orders, or NONE
@@ -74,7 +92,13 @@ MARKET = np.dtype(
         ("best_bid", "<i8"),  # 0: none
         ("best_ask", "<i8"),  # price_max + 1: none
         ("last_price", "<i8"),  # of the last trade; 0: none yet
-        ("reserved", "u1", (128,)),
+        ("kind", "<i4"),  # MarketKind
+        ("price_status", "<i4"),  # of the oracle's prices: PriceStatus
+        ("index_price", "<i8"),  # ticks, by the oracle; 0: unknown
+        ("mark_price", "<i8"),  # ticks, what clearing values positions at; 0: unknown
+        ("band_low", "<i8"),  # no trade happens below; 0: no bound
+        ("band_high", "<i8"),  # nor above; 0: no bound
+        ("reserved", "u1", (88,)),
     ]
 )  # 256 bytes; row = market id
 
