@@ -27,7 +27,7 @@ class Capacity:
     assets: int = 1 << 12
     balances: int = 1 << 25
     markets: int = 1 << 12
-    levels: int = 1 << 27  # price levels of all markets together
+    levels: int = 1 << 27  # price levels of all markets together; each has a row for bids and one for asks
     orders: int = 1 << 25  # resting at once
     keys: int = 1 << 23
     grants: int = 1 << 24

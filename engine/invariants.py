@@ -8,6 +8,7 @@ import numpy as np
 
 from consensus.primitives.errors import ensure
 from engine.layout import NONE, OrderFlag
+from engine.markets.states import ALLOWED, Action
 from engine.records import AMOUNT_MAX, Side
 from engine.state import State, unpack_name
 
@@ -99,7 +100,10 @@ def _check_holds(state: State, live: np.ndarray, open_lots: np.ndarray) -> None:
 def _check_levels(state: State, live: np.ndarray) -> None:
     """The lots of a level, and the best prices, are those of its orders."""
     levels, markets = _used(state, "levels"), _used(state, "markets")
-    rows = markets["level_start"][live["market"]] + live["price"]
+    starts = np.where(
+        live["side"] == Side.BUY, markets["bid_start"][live["market"]], markets["ask_start"][live["market"]]
+    )
+    rows = starts + live["price"]
     lots = np.zeros(levels["qty"].shape[0], dtype=np.int64)
     np.add.at(lots, rows, live["leaves"])
     ensure(np.array_equal(lots, levels["qty"]), "a level's lots are not those of its orders")
@@ -110,7 +114,8 @@ def _check_levels(state: State, live: np.ndarray) -> None:
         ask = int(asks.min()) if asks.shape[0] else int(markets["price_max"][market]) + 1
         best = (int(markets["best_bid"][market]), int(markets["best_ask"][market]))
         ensure(best == (bid, ask), f"market {market} claims best prices {best}, its orders say {(bid, ask)}")
-        ensure(bid < ask, f"market {market} is crossed: bid {bid}, ask {ask}")
+        matches = ALLOWED[int(markets["status"][market])] & Action.MATCH
+        ensure(bid < ask or not matches, f"market {market} is crossed: bid {bid}, ask {ask}")
 
 
 def _check_own_lists(state: State, rows: np.ndarray) -> None:

@@ -88,7 +88,8 @@ MARKET = np.dtype(
         ("fee_base_row", "<i4"),  # balance rows of the venue's fee account
         ("fee_quote_row", "<i4"),
         ("open_orders", "<i4"),
-        ("level_start", "<i8"),  # first row in the level table
+        ("bid_start", "<i8"),  # first row of its bids in the level table
+        ("ask_start", "<i8"),  # and of its asks
         ("best_bid", "<i8"),  # 0: none
         ("best_ask", "<i8"),  # price_max + 1: none
         ("last_price", "<i8"),  # of the last trade; 0: none yet
@@ -98,7 +99,7 @@ MARKET = np.dtype(
         ("mark_price", "<i8"),  # ticks, what clearing values positions at; 0: unknown
         ("band_low", "<i8"),  # no trade happens below; 0: no bound
         ("band_high", "<i8"),  # nor above; 0: no bound
-        ("reserved", "u1", (88,)),
+        ("reserved", "u1", (80,)),
     ]
 )  # 256 bytes; row = market id
 
@@ -108,7 +109,7 @@ LEVEL = np.dtype(
         ("tail", "<i4"),
         ("qty", "<i8"),  # open lots
     ]
-)  # 16 bytes; row = market.level_start + price. Row ids are stored plus one, so zero pages mean empty.
+)  # 16 bytes; row = bid_start or ask_start + price. Row ids are stored plus one, so zero pages mean empty.
 
 ORDER = np.dtype(
     [

@@ -95,7 +95,7 @@ class State:
         self.assets = Table("assets", ASSET, capacity.assets)
         self.balances = Table("balances", BALANCE, capacity.balances)
         self.markets = Table("markets", MARKET, capacity.markets)
-        self.levels = Table("levels", LEVEL, capacity.levels)
+        self.levels = Table("levels", LEVEL, 2 * capacity.levels)
         self.orders = Table("orders", ORDER, capacity.orders)
         self.terms = Table("terms", TERMS, capacity.orders)
         self.keys = Table("keys", KEY, capacity.keys)
@@ -190,14 +190,15 @@ class State:
         return row
 
     def add_market(self, name: str, level_count: int) -> int:
-        """Append a market with `level_count` empty price levels; return its id. The caller fills the rest."""
+        """Append a market with `level_count` levels a side; return its id. The caller fills in the rest."""
         first_level = self.count["levels"]
-        self._reserve(self.levels, first_level + level_count)
-        self.count["levels"] = first_level + level_count
+        self.count["levels"] = first_level + 2 * level_count
+        self._reserve(self.levels, self.count["levels"])
         row = self._append(self.markets, "markets")
         columns = self.markets.columns
         columns["name"][row] = pack_name(name)
-        columns["level_start"][row] = first_level
+        columns["bid_start"][row] = first_level
+        columns["ask_start"][row] = first_level + level_count
         columns["price_max"][row] = level_count - 1
         columns["best_ask"][row] = level_count
         self.market_ids[name] = row

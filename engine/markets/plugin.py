@@ -30,7 +30,7 @@ def validate_list_market(state: State, command: ListMarket, context: Context) ->
         return Code.BAD_ARGUMENT
     if not (
         state.has_room(state.markets)
-        and state.has_room(state.levels, command.price_max + 1)
+        and state.has_room(state.levels, 2 * (command.price_max + 1))
         and state.has_room(state.balances, 2)
     ):
         return Code.LIMIT_REACHED

@@ -11,6 +11,7 @@ from engine.compiled import inlined, outlined
 from engine.fixed_point import product_fits
 from engine.layout import NONE, Core, OrderFlag
 from engine.markets.states import Action, allows
+from engine.matching.book import find_level
 from engine.matching.iceberg import count_hidden
 from engine.matching.ladder import next_occupied, previous_occupied
 from engine.records import (
@@ -108,7 +109,7 @@ def _is_fillable(core: Core, market: np.record, op: np.record, side: int) -> boo
     price = market.best_ask if side == Side.BUY else market.best_bid
     while price != NONE:
         hides = False
-        head = core.levels.rows[market.level_start + price].head - 1
+        head = core.levels.rows[find_level(market, 1 - side, price)].head - 1
         row = head
         while row != NONE:
             if met == FILLS_PER_ORDER_MAX:
@@ -136,9 +137,10 @@ def _is_fillable(core: Core, market: np.record, op: np.record, side: int) -> boo
 @inlined
 def _next_price(core: Core, market: np.record, op: np.record, side: int, price: int) -> int:
     """The next occupied price behind `price` on the other side that `op` may still trade at, or NONE."""
-    start = market.level_start
     if side == Side.BUY:
+        start = market.ask_start
         row = next_occupied(core.ladder_bits, start + price)
         return row - start if row != NONE and row - start <= op.price else NONE
+    start = market.bid_start
     row = previous_occupied(core.ladder_bits, start + price)
     return row - start if row - start >= op.price else NONE

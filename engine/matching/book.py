@@ -25,6 +25,12 @@ def has_free_row(core: Core) -> bool:
 
 
 @inlined
+def find_level(market: np.record, side: int, price: int) -> int:
+    """Level row of a side's orders at `price`. Bids and asks have ladders of their own: a book may cross."""
+    return (market.bid_start if side == Side.BUY else market.ask_start) + price
+
+
+@inlined
 def add_order(
     core: Core,
     market_row: int,
@@ -80,7 +86,7 @@ def shrink_order(core: Core, row: int, qty: int) -> None:
     order = core.orders.rows[row]
     order.leaves -= qty
     core.orders.dirty[row >> ORDER_PAGE] = 1
-    level_row = core.markets.rows[order.market].level_start + order.price
+    level_row = find_level(core.markets.rows[order.market], order.side, order.price)
     core.levels.rows[level_row].qty -= qty
     core.levels.dirty[level_row >> LEVEL_PAGE] = 1
 
@@ -89,7 +95,7 @@ def shrink_order(core: Core, row: int, qty: int) -> None:
 def show_again(core: Core, row: int, qty: int) -> None:
     """The lots that an order showed are gone: it shows `qty` others, behind everybody at its price."""
     order = core.orders.rows[row]
-    level_row = core.markets.rows[order.market].level_start + order.price
+    level_row = find_level(core.markets.rows[order.market], order.side, order.price)
     level = core.levels.rows[level_row]
     level.qty += qty - order.leaves
     core.levels.dirty[level_row >> LEVEL_PAGE] = 1
@@ -147,7 +153,7 @@ def _free_row(core: Core, row: int) -> None:
 @inlined
 def _join_level(core: Core, market: np.record, row: int) -> None:
     order = core.orders.rows[row]
-    level_row = market.level_start + order.price
+    level_row = find_level(market, order.side, order.price)
     level = core.levels.rows[level_row]
     tail = level.tail - 1
     order.prev = tail
@@ -169,7 +175,7 @@ def _join_level(core: Core, market: np.record, row: int) -> None:
 
 @inlined
 def _leave_level(core: Core, market: np.record, order: np.record) -> None:
-    level_row = market.level_start + order.price
+    level_row = find_level(market, order.side, order.price)
     level = core.levels.rows[level_row]
     level.qty -= order.leaves
     core.levels.dirty[level_row >> LEVEL_PAGE] = 1
@@ -194,11 +200,11 @@ def _find_best(core: Core, market: np.record, order: np.record) -> None:
     """The level of `order` has just become empty: if it was the best of its side, find the next."""
     if order.side == Side.BUY:
         if order.price == market.best_bid:
-            found = previous_occupied(core.ladder_bits, market.level_start + order.price)
-            market.best_bid = max(found - market.level_start, 0)
+            found = previous_occupied(core.ladder_bits, market.bid_start + order.price)
+            market.best_bid = max(found - market.bid_start, 0)
     elif order.price == market.best_ask:
-        found = next_occupied(core.ladder_bits, market.level_start + order.price)
-        price = found - market.level_start
+        found = next_occupied(core.ladder_bits, market.ask_start + order.price)
+        price = found - market.ask_start
         none = market.price_max + 1
         market.best_ask = price if found != NONE and price < none else none
 

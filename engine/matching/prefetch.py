@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 
 from engine.compiled import inlined
 from engine.layout import NONE, Core
+from engine.matching.book import find_level
 from engine.records import Op, Side
 from engine.tables.index import hash_pair, slot_mask
 
@@ -89,7 +90,7 @@ def look_ahead_joining(core: Core, ops: np.ndarray, i: int) -> None:
             if op.account < core.accounts.rows.shape[0]:
                 touch(core.accounts.rows, op.account)
             if op.price >= 1 and op.price <= market.price_max:
-                touch(core.levels.rows, market.level_start + op.price)
+                touch(core.levels.rows, find_level(market, op["flags"] & 1, op.price))
     if i + NEAR < ops.shape[0]:
         op = ops[i + NEAR]
         if op.op == Op.NEW and op.market < core.counters.rows[0].markets:
@@ -99,7 +100,8 @@ def look_ahead_joining(core: Core, ops: np.ndarray, i: int) -> None:
             if op.account < core.counters.rows[0].accounts:
                 touch(core.orders.rows, core.accounts.rows[op.account].first_order)
             if op.price >= 1 and op.price <= market.price_max:
-                touch(core.orders.rows, core.levels.rows[market.level_start + op.price].tail - 1)
+                level_row = find_level(market, op["flags"] & 1, op.price)
+                touch(core.orders.rows, core.levels.rows[level_row].tail - 1)
 
 
 @inlined
@@ -121,4 +123,4 @@ def _touch_neighbours(core: Core, order: np.record) -> None:
     touch(core.orders.rows, order.prev_own)
     touch(core.orders.rows, order.next_own)
     touch(core.balances.rows, order.quote_row if order.side == Side.BUY else order.base_row)
-    touch(core.levels.rows, core.markets.rows[order.market].level_start + order.price)
+    touch(core.levels.rows, find_level(core.markets.rows[order.market], order.side, order.price))

@@ -8,7 +8,7 @@ from engine.compiled import inlined, outlined
 from engine.fixed_point import fee_rounded_up
 from engine.layout import Core, OrderFlag
 from engine.matching.admit import FILLS_PER_ORDER_MAX, crosses, self_trade_mode
-from engine.matching.book import remove_order, shrink_order
+from engine.matching.book import find_level, remove_order, shrink_order
 from engine.matching.iceberg import open_lots, refill, take_hidden
 from engine.matching.records import write_cancelled, write_fill
 from engine.records import Code, SelfTrade, Side
@@ -34,7 +34,7 @@ def take(
             break
         steps += 1
         price = market.best_ask if side == Side.BUY else market.best_bid
-        row = core.levels.rows[market.level_start + price].head - 1
+        row = core.levels.rows[find_level(market, 1 - side, price)].head - 1
         maker = core.orders.rows[row]
         if maker.account == op.account:
             leaves, used = _prevent_self_trade(core, op, row, leaves, events, used)

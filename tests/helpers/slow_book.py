@@ -133,7 +133,8 @@ class SlowVenue:
     def book(self, market: int) -> list[tuple[int, ...]]:
         """Live orders by ascending price, oldest first, with what they hide."""
         own = sorted(
-            (o for o in self.orders.values() if o.market == market), key=lambda o: (o.price, o.arrival)
+            (o for o in self.orders.values() if o.market == market),
+            key=lambda o: (o.side, o.price, o.arrival),
         )
         return [(o.side, o.price, o.account, o.client_order_id, o.leaves, o.filled, o.hidden) for o in own]
 

@@ -35,7 +35,7 @@ class Floor:
     accounts: int = 4
     markets: tuple[MarketTerms, ...] = (MarketTerms(),)
     funds: int = 10**9
-    capacity: Capacity = field(default_factory=lambda: Capacity(levels=1 << 20, orders=1 << 16))
+    capacity: Capacity = field(default_factory=lambda: Capacity(levels=1 << 21, orders=1 << 16))
 
     def __post_init__(self) -> None:
         self.state = State(self.capacity)
@@ -80,11 +80,14 @@ class Floor:
     def book(self, market: int) -> list[tuple[int, ...]]:
         """Live orders by price, oldest first: (side, price, account, id, leaves, filled, hidden)."""
         state, found = self.state, []
-        start, price_max = (int(state.markets.columns[n][market]) for n in ("level_start", "price_max"))
-        heads = state.levels.data["head"][start : start + price_max + 1]
+        bids, asks, price_max = (
+            int(state.markets.columns[name][market]) for name in ("bid_start", "ask_start", "price_max")
+        )
+        levels = state.levels.data["head"]
+        heads = np.concatenate([levels[start : start + price_max + 1] for start in (bids, asks)])
         names = ("side", "price", "account", "client_order_id", "leaves", "filled")
-        for price in np.flatnonzero(heads).tolist():
-            row = int(heads[price]) - 1
+        for place in np.flatnonzero(heads).tolist():
+            row = int(heads[place]) - 1
             while row != NONE:
                 order = state.orders.data[row]
                 hides = order["flags"] & OrderFlag.HAS_TERMS
