@@ -47,7 +47,7 @@ VOTES_MAX = 64
 # so whoever executed a block has a checkpoint at most so far below it.
 REACH = 4096
 
-BALANCES = "balances"
+BALANCES, VALIDATORS = "balances", "validators"  # tables
 BALANCE_ROW = struct.Struct("<iiqqq")
 _PLACE_MAX = 1 << 62
 
@@ -234,18 +234,9 @@ class LightClient:
 
         `cert` is checked with it.
         """
-        _require(0 <= proof.table < len(cert.state.parts), "page", f"the state has no table {proof.table}")
-        try:
-            root = compute_table_root(proof)
-        except ProtocolError as error:
-            raise Unproven("page", str(error)) from error
-        _require(
-            root == cert.state.parts[proof.table],
-            "page",
-            f"page {proof.page} of {proof.name} is not in the state at {cert.seq}",
-        )
+        data = check_page(cert, proof)
         self.verify_checkpoint(cert)
-        return proof.data
+        return data
 
     def read_balance(self, cert: CheckpointCert, proof: PageProof, account: int, asset: int) -> Balance:
         """What `account` held of `asset` at a checkpoint, if the proved page says so. Raises `Unproven`.
@@ -303,6 +294,21 @@ class LightClient:
         except SignatureError:
             return False
         return True
+
+
+def check_page(cert: CheckpointCert, proof: PageProof) -> bytes:
+    """The page, if it stands in the state that `cert` names, whoever signed that. Raises `Unproven`."""
+    _require(0 <= proof.table < len(cert.state.parts), "page", f"the state has no table {proof.table}")
+    try:
+        root = compute_table_root(proof)
+    except ProtocolError as error:
+        raise Unproven("page", str(error)) from error
+    _require(
+        root == cert.state.parts[proof.table],
+        "page",
+        f"page {proof.page} of {proof.name} is not in the state at {cert.seq}",
+    )
+    return proof.data
 
 
 def _require(condition: bool, code: str, message: str) -> None:

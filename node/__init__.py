@@ -9,11 +9,11 @@ Read `services` first (what a running node offers), then `runtime` (the loop).
     storage     LMDB helpers, the lock on a home
     ledger      votes, blocks, payloads: durable before anything is sent
     versions    what two versions of Kontor must agree on, and where one takes over from another
-    snapshots   the newest checkpoint of the state; `balances` proves what stands in it
+    snapshots   the newest checkpoint of the state; `state_proofs` proves what stands in it
     history     journals and receipts by height: an index that can be rebuilt
     transport   links between validators
     validators  who votes, by what keys, reached where: as the ledger says
-    joining     the id of a node that was no founder
+    joining     the id of a node that was no founder; `introduction`: who validates now, for one that is alone
     reports     what this node saw of lying validators, on its way to the ledger
     payloads    micro-batches from peers: checked in threads, then held in `pool`
     votes       a verifier that remembers, and attestations gathered into proofs
@@ -81,9 +81,14 @@ Rising block times are the protocol's business, and what it measures by this clo
 another (NAT, a proxy, a private line) is between these two, and network.toml is the same everywhere.
 
 2026-11-24. A validator to come is given its id by the ledger, so its home has none: the node asks the
-founders' client ports under which id its key stands, and keeps the answer. Nobody has to edit a config
-between two steps of an admission. A lie costs time only; a network whose founders all left needs a
-network file that names somebody who is still there.
+validators' client ports under which id its key stands, and keeps the answer. Nobody has to edit a config
+between two steps of an admission.
+
+2026-11-24. Who validates now, and where, is proved and not voted on: by the chain of epochs, and by rows of
+the table of validators in a state that names the newest one. A node or client that knows founders only,
+all of whom left, therefore needs a single address of anybody in the network, who may even lie.
+A chain cut short is not believed for long: a quorum of its last members must say that nothing followed.
+Every epoch begins with a snapshot for that, since an idle chain would have no other for a long time.
 
 2026-11-24. A ledger says under which protocol and layout it was written, and only a wedge that the operator
 names leads to another protocol: started too early, a new version would otherwise find no peer and,

@@ -4,6 +4,7 @@ Only settings that may differ between nodes stand here; what all must share is i
 (`node.network`). Every setting has a default; unknown keys are refused.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,11 @@ class Home:
         return self.data / "validator-id"
 
     @property
+    def known_validators(self) -> Path:
+        """Where validators were when this node knew last."""
+        return self.data / "known-validators"
+
+    @property
     def log(self) -> Path:
         return self.root / "node.log"
 
@@ -120,6 +126,9 @@ class PeerSettings:
     reconnect_ms_max: int = setting(2000, "Longest pause before connecting again.", 1, 600_000)
     routes: tuple[str, ...] = setting(
         (), 'Other ways to validators that we dial, behind NAT or a proxy: "2=10.0.0.9:7000".'
+    )
+    known: tuple[str, ...] = setting(
+        (), 'Client addresses of more nodes, where few founders are left to be asked: "10.0.0.9:7100".'
     )
 
 
@@ -272,7 +281,15 @@ def _check_routes(config: Config) -> None:
             )
 
 
+def check_hints(addresses: Sequence[str], key: str) -> None:
+    """Raise `ConfigError` unless each can be connected to; `key` stands in the error."""
+    for text in addresses:
+        if parse_address(text, key).port == 0:
+            raise ConfigError(f"'{key}' lists {text!r}; port 0 cannot be connected to")
+
+
 def _check_config(config: Config) -> None:
+    check_hints(config.peers.known, "peers.known")
     for key, text in (("peer_listen", config.node.peer_listen), ("client_listen", config.node.client_listen)):
         if text:
             parse_address(text, f"node.{key}")

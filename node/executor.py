@@ -32,6 +32,7 @@ from node.telemetry import Log, Metrics
 T = TypeVar("T")
 BLOCKS_MAX = 4096  # committed blocks waiting; the protocol's window keeps it far below
 HISTORY_MAX = 512  # executed blocks waiting to be written; then execution waits
+SNAPSHOTS_MAX = 4  # taken and not yet written; more than one only where epochs begin in quick succession
 HISTORY_PAUSE_SECONDS = 0.05  # between writes of the history: many blocks share one transaction
 HEAL_IT = "run `kontor heal` on this home to have the state fetched"
 IN_PLACE_BYTES = 40 << 10  # of payloads: some 1200 order operations, about a millisecond of work
@@ -107,6 +108,7 @@ class Executor:
         on_executed: Callable[[ExecutedBlock], None],
         on_snapshot: Callable[[CheckpointCert | None], None],
         checkpoint_time_ms: int,
+        snapshot_epoch: int,
         metrics: Metrics,
         log: Log,
     ) -> None:
@@ -135,8 +137,9 @@ class Executor:
         self._history_in, self._history_out = trio.open_memory_channel[
             ExecutedBlock | tuple[int, tuple[Attest, ...]]
         ](2 * HISTORY_MAX)
-        self._snapshot_in, self._snapshot_out = trio.open_memory_channel[_Snapshot](2)
-        self._snapshot: _Snapshot | None = None  # taken, and not yet written
+        self._snapshot_in, self._snapshot_out = trio.open_memory_channel[_Snapshot](2 * SNAPSHOTS_MAX)
+        self._taken: list[_Snapshot] = []  # and not yet written, ascending
+        self._snapshot_epoch = snapshot_epoch  # that of the newest taken, or -1
         self._durable = _Mark(machine.height)  # committed blocks in the ledger
         self._written = _Mark(machine.height)  # executed blocks in the history
 
@@ -165,19 +168,20 @@ class Executor:
     def on_stable(self, height: int, find: Callable[[int], CheckpointCert | None]) -> None:
         """The checkpoint at `height` is stable and this node's own: a snapshot up to there may be written.
         `find` gives the certificate of a checkpoint, if it is known."""
-        snapshot = self._snapshot
-        if snapshot is None or snapshot.is_stable or snapshot.meta.height > height:
-            return
-        cert = find(snapshot.meta.height)
-        votes = cert.votes if cert is not None and cert.state == snapshot.meta.state else ()
-        self._snapshot = replace(snapshot, meta=replace(snapshot.meta, votes=votes), is_stable=True)
-        self._snapshot_in.send_nowait(self._snapshot)
+        for place, snapshot in enumerate(self._taken):
+            if snapshot.is_stable or snapshot.meta.height > height:
+                continue
+            cert = find(snapshot.meta.height)
+            votes = cert.votes if cert is not None and cert.state == snapshot.meta.state else ()
+            stable = replace(snapshot, meta=replace(snapshot.meta, votes=votes), is_stable=True)
+            self._taken[place] = stable
+            self._snapshot_in.send_nowait(stable)
 
     async def pause(self) -> None:
         """Let no block start until `go_on`; drop those that wait, and return when none runs."""
         self._running = trio.Event()
         self._life += 1
-        self._snapshot = None
+        self._taken.clear()
         async with self._turn:
             return
 
@@ -186,6 +190,7 @@ class Executor:
         async with self._lock:
             self._machine = machine
         self._checkpoint_time_ms = machine.time_ms
+        self._snapshot_epoch = machine.state.count["epoch"]
         self._durable.raise_to(machine.height)
         self._written.raise_to(machine.height)
         self._running.set()
@@ -234,7 +239,7 @@ class Executor:
             # Before the result is told: it may be what makes the checkpoint stable.
             result = work.executed.result
             meta = SnapshotMeta(block.seq, block.digest, result.journal_root, state)
-            self._snapshot = _Snapshot(meta, work.pages, self._life)
+            self._taken.append(_Snapshot(meta, work.pages, self._life))
         self._on_executed(work.executed)
         await self._history_in.send(work.executed)
 
@@ -255,10 +260,17 @@ class Executor:
 
     def _is_snapshot_due(self) -> bool:
         """At the first checkpoint whose block time lies in a new interval: alike on every node, so that a
-        state can be fetched from many at once. A node that is still writing the one before leaves it out."""
+        state can be fetched from many at once. A node that is still writing the one before leaves it out.
+        And at the checkpoint that begins an epoch, so that it can be proved where its members are, though no
+        other block may follow for long."""
         before, now = self._checkpoint_time_ms, self._machine.time_ms
         self._checkpoint_time_ms = now
-        return self._snapshot is None and is_new_interval(before, now, self._snapshot_seconds)
+        epoch = self._machine.state.count["epoch"]
+        is_due = is_new_interval(before, now, self._snapshot_seconds) and not self._taken
+        begins = epoch != self._snapshot_epoch and len(self._taken) < SNAPSHOTS_MAX
+        if is_due or begins:
+            self._snapshot_epoch = epoch
+        return is_due or begins
 
     async def _write_history(self) -> None:
         async for first in self._history_out:
@@ -276,8 +288,8 @@ class Executor:
     async def _write_snapshots(self) -> None:
         async for snapshot in self._snapshot_out:
             await self._write_snapshot(snapshot)
-            if self._snapshot is snapshot:
-                self._snapshot = None
+            if snapshot in self._taken:
+                self._taken.remove(snapshot)
 
     async def _write_snapshot(self, snapshot: _Snapshot) -> None:
         meta, pages = snapshot.meta, snapshot.pages

@@ -2,8 +2,8 @@
 
 `kontor init --join FILE --as-validator` makes a home without an id, since the ledger gives ids out. At
 its start such a node asks validators' client ports until the ledger has its key, and keeps the
-id beside its data once f+1 of them tell it alike: what is written is claimed for good, and a wrong id
-would fail every later start.
+id beside its data: what is written is claimed for good, and a wrong id would fail every later start. So
+the id is that of a proved epoch, or what f+1 tell alike of whom a quorum just said that they validate.
 """
 
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from contextlib import suppress
 import trio
 
 from consensus.primitives.crypto import Ed25519Signer
-from consensus.primitives.errors import ConfigError, InputError, LedgerError, StorageError
-from node.client import Client, open_client
+from consensus.primitives.errors import ConfigError, LedgerError, StorageError
+from node.client import Client, NotConnected, open_client
 from node.config import Config, Home
+from node.introduction import known_addresses
 from node.keys import load_certificate, new_seed
 from node.network import Network
-from node.views import ValidatorView
 
 ASK_SECONDS = 1.0
-SYNC_SECONDS = 10.0  # to hear of changes of validators
+SYNC_SECONDS = 3.0  # to hear of changes of validators; all nodes are asked at once
 TELL_EVERY = 30  # rounds of questions between two reports that nothing changed
 
 
@@ -34,49 +34,75 @@ def own_id(home: Home, config: Config) -> int:
     return known
 
 
-async def find_id(home: Home, network: Network, public_key: bytes, report: Callable[[str], None]) -> int:
-    """The id under which the ledger knows `public_key`; waits until it does. Raises `ConfigError`."""
-    known = _read(home)
-    if known is not None:
-        return known
+async def find_id(
+    home: Home,
+    network: Network,
+    public_key: bytes,
+    report: Callable[[str], None],
+    known: tuple[str, ...] = (),
+) -> int:
+    """The id under which the ledger knows `public_key`; waits until it does. `known` are client addresses
+    beside those of the founders. Raises `ConfigError`."""
+    found = _read(home)
+    if found is not None:
+        return found
     rounds = 0
-    async with open_client(network, Ed25519Signer(new_seed())) as client:
+    hints = known_addresses(home, known)
+    async with open_client(network, Ed25519Signer(new_seed()), peers=hints) as client:
         client.timeout_s = SYNC_SECONDS
         while True:
-            row = await _ask(client, public_key)
-            if row is not None:
-                _check_certificate(home, row)
-                _write(home, row.id)
-                return row.id
+            place, why = await _ask(client, public_key)
+            if place is not None:
+                _check_certificate(home, *place)
+                _write(home, place[0])
+                return place[0]
             if rounds % TELL_EVERY == 0:
-                report("waiting to be added: an admin runs `kontor validator add --entry FILE`")
+                report(f"waiting to be added: an admin runs `kontor validator add --entry FILE` ({why})")
             rounds += 1
             await trio.sleep(ASK_SECONDS)
 
 
-async def _ask(client: Client, public_key: bytes) -> ValidatorView | None:
-    """Our row, as f+1 present validators tell it; None: not that many do yet."""
-    told: list[tuple[int, bytes]] = []
-    with suppress(LedgerError):  # unless we hear of a change, who was asked before is asked again
+async def _ask(client: Client, public_key: bytes) -> tuple[tuple[int, bytes] | None, str]:
+    """Our id and certificate (empty: not known) in the ledger; None: not known yet, and why."""
+    why = ""
+    try:
         await client.sync_epochs()
-    for node in client.nodes:
-        try:
-            rows = await client.validators(node)
-        except (LedgerError, InputError):
-            continue
-        for row in rows:
-            if any(span.key == public_key for span in row.keys):
-                told.append((row.id, row.certificate))
-                if told.count(told[-1]) >= client.weak_quorum:
-                    return row
-                break  # one node, one word
-    return None
+    except NotConnected as error:
+        why = f"who validates now is not known: {error}"
+    for member in client.epoch.members:
+        if member.key == public_key:  # proved, whoever told
+            places = {item.id: item.tls_certificate for item in client.reached}
+            return (member.id, places.get(member.id, b"")), ""
+    if why:  # those whom we take for present may be long gone, and f+1 of their keys stolen
+        return None, why
+    return await _ask_rows(client, public_key)
 
 
-def _check_certificate(home: Home, row: ValidatorView) -> None:
-    if row.certificate and load_certificate(home.tls_certificate) != row.certificate:
+async def _ask_rows(client: Client, public_key: bytes) -> tuple[tuple[int, bytes] | None, str]:
+    """The same before our first epoch, when only rows tell of us: f+1 validators must tell alike."""
+    told: dict[int, tuple[int, bytes]] = {}
+
+    async def ask(node: int) -> None:
+        with suppress(LedgerError):
+            for row in await client.validators(node):
+                if any(span.key == public_key for span in row.keys):
+                    told[node] = row.id, row.certificate
+                    return  # one node, one word
+
+    async with trio.open_nursery() as nursery:
+        for node in client.nodes:
+            nursery.start_soon(ask, node)
+    words = list(told.values())
+    for word in words:
+        if words.count(word) >= client.weak_quorum:
+            return word, ""
+    return None, f"{len(words)} of {client.weak_quorum} validators know this node's key"
+
+
+def _check_certificate(home: Home, validator: int, certificate: bytes) -> None:
+    if certificate and load_certificate(home.tls_certificate) != certificate:
         raise ConfigError(
-            f"{home.tls_certificate} is not the certificate that the ledger has for validator {row.id}:"
+            f"{home.tls_certificate} is not the certificate that the ledger has for validator {validator}:"
             " put it back, or have an admin run `kontor validator move`"
         )
 

@@ -48,6 +48,9 @@ def find_query(request: Request) -> Query:
         case "balance_proof":
             account, asset = take_params(request, int, int)
             return lambda services: _balance_proof(services, account, asset)
+        case "validators_proof":
+            take_params(request)
+            return _validators_proof
         case "validators":
             take_params(request)
             return lambda services: _rows(services, views.view_validators)
@@ -74,6 +77,7 @@ METHODS = (
     "epochs",
     "checkpoint",
     "balance_proof",
+    "validators_proof",
     "validators",
     "membership",
     "convictions",
@@ -98,6 +102,10 @@ async def _checkpoint(services: Services) -> list[Any] | None:
 
 async def _balance_proof(services: Services, account: int, asset: int) -> list[Any]:
     return RECEIPTS.to_fields(await services.prove_balance(account, asset))
+
+
+async def _validators_proof(services: Services) -> list[Any]:
+    return RECEIPTS.to_fields(await services.prove_validators())
 
 
 async def _rows(services: Services, read: Callable[[Any], list[Any]]) -> list[Any]:

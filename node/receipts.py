@@ -21,7 +21,7 @@ from consensus.primitives.errors import ProtocolError, ensure
 from consensus.primitives.trees import CHUNK_RECORDS, compute_chunks_root, compute_journal_root
 from consensus.proofs import CheckpointCert, EpochProof, Vote
 from engine.records import JOURNAL, Code, Kind
-from node.services import BalanceAnswer, ProvenBlock
+from node.services import BalanceAnswer, ProvenBlock, ValidatorsAnswer
 from node.wire import Detail
 
 ROOTS_KEPT = 1024  # attested results a client has already checked
@@ -60,7 +60,7 @@ class Receipt:
     attestations: tuple[Vote, ...]
 
 
-RECEIPTS = Codec(Receipt, EpochProof, CheckpointCert, BalanceAnswer)
+RECEIPTS = Codec(Receipt, EpochProof, CheckpointCert, BalanceAnswer, ValidatorsAnswer)
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,9 @@ class Recovered:
     """What a node starts from. `executed` may lie below `committed` where a payload is missing.
 
     `results` are those of the snapshot and of the newest blocks run again, so that the replica can
-    attest them anew. `checkpoint_time_ms` is the block time of the last checkpoint. A node that is to be
-    healed has the state of genesis, for want of another.
+    attest them anew. `checkpoint_time_ms` is the block time of the last checkpoint, `snapshot_epoch` the
+    machine's epoch if the newest snapshot is of it, or -1. A node that is to be healed has the state of
+    genesis, for want of another.
     """
 
     machine: Machine
@@ -38,6 +39,7 @@ class Recovered:
     executed: int
     results: tuple[Executed, ...]
     checkpoint_time_ms: int = 0
+    snapshot_epoch: int = 0
 
 
 def recover(
@@ -73,7 +75,8 @@ def recover(
         if (cert.block.seq - start) % REPORT_BLOCKS == 0:
             report("replaying blocks", cert.block.seq - start, committed - start)
     _flush(history, waiting)
-    return Recovered(machine, committed, machine.height, tuple(results), checkpoint_time_ms)
+    epoch = _snapshot_epoch(snapshots, machine)
+    return Recovered(machine, committed, machine.height, tuple(results), checkpoint_time_ms, epoch)
 
 
 def ready_batches(ledger: Ledger, replica: int) -> list[BatchReady]:
@@ -128,6 +131,13 @@ def _snapshot_result(snapshots: Snapshots, machine: Machine) -> list[Executed]:
     if meta is None or meta.height != machine.height:
         return []
     return [Executed(meta.height, meta.block_digest, meta.journal_root, meta.state, machine.epoch())]
+
+
+def _snapshot_epoch(snapshots: Snapshots, machine: Machine) -> int:
+    """Epoch 0 needs no snapshot: the network file names its members."""
+    epoch, meta = machine.epoch(), snapshots.meta()
+    is_shown = meta is not None and meta.state.epoch == epoch.digest
+    return epoch.number if is_shown or epoch.number == 0 else -1
 
 
 def _flush(history: History, blocks: list[ExecutedBlock]) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeGuard, TypeVar
 
@@ -66,13 +67,13 @@ from consensus.signing import SignatureRefused
 from engine.machine import Machine
 from node import faults
 from node.answers import Answers
-from node.balances import BalanceProver
 from node.config import Home
 from node.dumps import dump_path, write_dump
 from node.durable import durable_part
 from node.executor import ExecutedBlock, Executor
 from node.history import History
 from node.inbox import Inbox
+from node.introduction import Introduction
 from node.ledger import Ledger, Turn
 from node.limits import Buckets
 from node.network import Network
@@ -80,11 +81,19 @@ from node.payloads import PayloadIntake
 from node.pool import PayloadPool
 from node.recent import RecentBlocks
 from node.reports import Reports
-from node.services import BalanceAnswer, NodeStatus, ProvenBlock, TransferStatus, VerdictCache
+from node.services import (
+    BalanceAnswer,
+    NodeStatus,
+    ProvenBlock,
+    TransferStatus,
+    ValidatorsAnswer,
+    VerdictCache,
+)
 from node.signer.opening import NodeSigner
 from node.signer.remote import RemoteSigner
 from node.signer.ring import KeyRing
 from node.snapshots import Snapshots
+from node.state_proofs import StateProver
 from node.state_sync.fetching import StateFetcher
 from node.state_sync.serving import StateServer
 from node.state_sync.swap import swap_directories
@@ -123,10 +132,11 @@ class Parts:
     snapshots: Snapshots
     history: History
     server: StateServer
-    balances: BalanceProver
+    prover: StateProver
     fetcher: StateFetcher
     proofs: ProofCollector
     membership: Membership
+    introduction: Introduction
     reports: Reports
     verifier: RememberingVerifier
     threads: trio.CapacityLimiter
@@ -214,10 +224,17 @@ class Node:
         """What the newest durable snapshot says of a balance. Rows never move: the present state knows
         which one it is."""
         row = await self.query(lambda machine: machine.state.balance_row(account, asset))
-        parts = self._parts
+        return await self._prove(partial(self._parts.prover.prove_balance, row))
+
+    async def prove_validators(self) -> ValidatorsAnswer:
+        """How the newest epoch's members are reached, as the newest durable snapshot says."""
+        self._refuse_while_syncing()
+        return await self._prove(partial(self._parts.prover.prove_validators, self._replica.replicas.ids))
+
+    async def _prove(self, read: Callable[[], T]) -> T:
         with self._logging_failures():
             # Where states are read for peers, too: none is replaced meanwhile.
-            return await trio.to_thread.run_sync(parts.balances.prove, row, limiter=parts.server.thread)
+            return await trio.to_thread.run_sync(read, limiter=self._parts.server.thread)
 
     def _refuse_while_syncing(self) -> None:
         """A state of long ago is worse than no answer."""
@@ -349,6 +366,7 @@ class Node:
             self._nursery.start_soon(self._parts.server.run)
             self._nursery.start_soon(self._parts.intake.run)
             self._nursery.start_soon(self._parts.reports.run, self)
+            self._nursery.start_soon(self._parts.introduction.run)
             if isinstance(self._parts.signer, RemoteSigner):
                 self._nursery.start_soon(self._watch_signer, self._parts.signer)
             effects = self._replica.start(self._now_us())

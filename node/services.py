@@ -47,6 +47,18 @@ class BalanceAnswer:
 
 
 @dataclass(frozen=True)
+class ValidatorsAnswer:
+    """How the present validators are reached, in the newest durable snapshot.
+
+    `pages` hold their rows, each with the way to the state's root, which `cert` proves. Any change of these
+    rows begins an epoch: whoever finds it named in `cert` knows that they still hold.
+    """
+
+    cert: CheckpointCert
+    pages: tuple[PageProof, ...]
+
+
+@dataclass(frozen=True)
 class TransferStatus:
     """A state on its way to this node. `height` is 0 until there is a target, `chunks` until its manifest
     is here; `staged` of them are checked and on disk."""
@@ -146,6 +158,10 @@ class Services(Protocol):
 
     async def prove_balance(self, account: int, asset: int) -> BalanceAnswer:
         """The balance in the newest durable snapshot. Raises `InputError` NOT_PROVEN before the first."""
+
+    async def prove_validators(self) -> ValidatorsAnswer:
+        """How the newest epoch's members are reached, in the newest durable snapshot. Raises `InputError`
+        NOT_PROVEN before the first."""
 
     def epoch_proofs(self) -> Sequence[EpochProof]:
         """Every change of validators since genesis, ascending; the first leads to epoch 1."""

@@ -17,12 +17,12 @@ from consensus.replica import Replica, ReplicaConfig
 from engine.tables.manifest import table_shapes
 from node import faults
 from node.answers import Answers
-from node.balances import BalanceProver
 from node.config import Config, Home, load_config
 from node.executor import Executor
 from node.history import History
 from node.inbox import Inbox
 from node.ingress import serve_clients
+from node.introduction import Introduction, note_addresses
 from node.joining import find_id
 from node.ledger import Ledger
 from node.network import Address, Network, load_network, parse_address
@@ -37,6 +37,7 @@ from node.setup import check_node_identity
 from node.signer.opening import NodeSigner, open_signer
 from node.signer.ring import KeyRing
 from node.snapshots import Snapshots
+from node.state_proofs import StateProver
 from node.state_sync.fetching import StateFetcher
 from node.state_sync.serving import StateServer
 from node.state_sync.staging import Staging
@@ -109,7 +110,7 @@ async def _identify(
         return config
     # While it waits anyway: it votes soon after the ledger has its key.
     await trio.to_thread.run_sync(warm_kernels, report)
-    found = await find_id(home, network, signer.public_key, report)
+    found = await find_id(home, network, signer.public_key, report, config.peers.known)
     return replace(config, node=replace(config.node, id=found))
 
 
@@ -228,6 +229,9 @@ def build_node(
         log,
     )
     membership.callbacks.append(transport.follow)
+    membership.callbacks.append(partial(note_addresses, home.known_validators))
+    if recovered.executed:  # else it knows the network file's, and may have known better before
+        note_addresses(home.known_validators, membership.current)
     intake = PayloadIntake(
         network.chain_id,
         membership,
@@ -265,10 +269,19 @@ def build_node(
             metrics,
             log,
         ),
-        balances=BalanceProver(stores.snapshots, shapes),
+        prover=StateProver(stores.snapshots, shapes),
         fetcher=StateFetcher(network.genesis, staging, inbox.put, executor.pause, metrics, log),
         proofs=proofs,
         membership=membership,
+        introduction=Introduction(
+            home,
+            config,
+            network,
+            membership,
+            lambda: transport.connected,
+            lambda: replica.replicas,
+            log,
+        ),
         reports=Reports(home.data / "evidence", network.chain_id, membership, verifier, log),
         verifier=verifier,
         threads=threads,
@@ -327,6 +340,7 @@ def _build_executor(
         lambda executed: late[0].on_executed(executed),
         lambda cert: late[0].on_snapshot(cert),
         recovered.checkpoint_time_ms,
+        recovered.snapshot_epoch,
         metrics,
         log,
     )

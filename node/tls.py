@@ -29,8 +29,12 @@ def ingress_context(home: Home) -> ssl.SSLContext:
 
 
 def client_context(certificate: bytes) -> ssl.SSLContext:
-    """Context for a client that trusts one node's certificate (DER) alone; the link compares it, too."""
-    return _context(False, (certificate,))
+    """Context for a client that trusts one node's certificate (DER) alone; the link compares it, too. Without
+    one, for a link to anybody, of whom only what proves itself is believed."""
+    context = _context(False, (certificate,) if certificate else ())
+    if not certificate:
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def peer_id(certificate: bytes | None, certificates: Mapping[int, bytes]) -> int:

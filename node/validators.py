@@ -6,7 +6,7 @@ unreachable for this node, and stops nothing else.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography import x509
 
@@ -100,7 +100,8 @@ class Membership:
     def __init__(self, machine: Machine, network: Network) -> None:
         self._network = network
         self._mark = _mark(machine)
-        self.current = read_validators(machine, network)
+        self._introduced: tuple[int, Mapping[int, Endpoint]] = (0, {})  # members of an epoch, and where
+        self._told = self.current = read_validators(machine, network)  # by the state
         self.callbacks: list[Callable[[Validators], None]] = []
 
     def read(self, machine: Machine) -> tuple[Mark, Validators] | None:
@@ -111,9 +112,26 @@ class Membership:
     def update(self, news: tuple[Mark, Validators] | None) -> None:
         """Take what `read` found, and tell everybody who asked for it."""
         if news is not None:
-            self._mark, self.current = news
-            for callback in self.callbacks:
-                callback(self.current)
+            self._mark, self._told = news
+            self._tell()
+
+    def introduce(self, epoch: Epoch, places: Mapping[int, Endpoint]) -> bool:
+        """It is proved that these are reached there in an epoch that the state does not know yet; return
+        whether that is news. Until the state knows it, they are peers like those it names."""
+        is_older = epoch.number <= self._told.epoch.number or epoch.number < self._introduced[0]
+        if is_older or self._introduced == (epoch.number, places):
+            return False
+        self._introduced = epoch.number, places
+        self._tell()
+        return True
+
+    def _tell(self) -> None:
+        number, places = self._introduced
+        self.current = self._told
+        if number > self._told.epoch.number:
+            self.current = replace(self._told, endpoints={**self._told.endpoints, **places})
+        for callback in self.callbacks:
+            callback(self.current)
 
 
 def _mark(machine: Machine) -> Mark:

@@ -20,6 +20,7 @@ any order; `request_id` pairs them. The first request on a connection is `hello`
     epochs(first)                   list of consensus.proofs.EpochProof
     checkpoint()                    the newest consensus.proofs.CheckpointCert; nil before the first
     balance_proof(account, asset)   BalanceAnswer: a certified checkpoint, and the page with the balance
+    validators_proof()              ValidatorsAnswer: the same for how present validators are reached
 
 Results are arrays of a dataclass's fields in order: `node.receipts`, `node.services` and `node.views`.
 """

@@ -7,7 +7,7 @@
     submit    retries over nodes without double execution; when a refusal is final
     balances  balances that are proved
     epochs    following changes of validators, each by its proof
-    addresses where newcomers are reached, as f+1 nodes tell alike
+    addresses where newcomers are reached, proved by any one node
     nodes, link   connections
     errors    what can go wrong, and whether the request may still take effect
 

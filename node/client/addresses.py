@@ -1,33 +1,34 @@
 """Where validators are reached that the network file does not name, or no longer rightly.
 
-The ledger says so, and a view is one node's word: only what f+1 present validators tell alike is
-believed, and only of those whom a proved epoch names, under the key that it names. Otherwise one liar
-could pass for several nodes.
+The ledger says so in its table of validators. Any change of a row there begins an epoch, so a checkpoint that
+names the newest epoch known, signed by a quorum, proves its members' addresses and certificates: whoever
+hands it over need not be trusted, and one node suffices.
 """
 
-from typing import Any
-
+import numpy as np
 from cryptography import x509
 
-from consensus.light import LightClient
-from consensus.primitives.errors import ConfigError, ProtocolError
+from consensus.light import VALIDATORS, LightClient, Unproven, check_page
+from consensus.primitives.errors import ConfigError
+from consensus.primitives.trees import PAGE_SIZE
+from consensus.proofs import Member
+from engine.layout import VALIDATOR
 from node.client.link import Link
 from node.client.nodes import Nodes
 from node.network import Validator, parse_address
-from node.views import VIEWS, ValidatorView
+from node.receipts import RECEIPTS
+from node.services import ValidatorsAnswer
 
-ROWS_MAX = 4096  # validators that one node may tell of
+_PAGE_ROWS = PAGE_SIZE // VALIDATOR.itemsize
 
 
 class Addresses:
-    """Asks once an epoch, until enough have answered."""
+    """Asks once an epoch, until one node has proved them."""
 
     def __init__(self, nodes: Nodes, light: LightClient) -> None:
         self._nodes = nodes
         self._light = light
         self._settled = nodes.network.replicas.epoch  # epoch whose members' addresses are known
-        self._told_in = self._settled
-        self._told: dict[int, dict[int, Validator]] = {}  # by whom: of whom
 
     @property
     def is_settled(self) -> bool:
@@ -35,51 +36,49 @@ class Addresses:
         return self._settled == self._light.epoch.number
 
     async def hear(self, link: Link) -> None:
-        """Let one node tell. Raises `ProtocolError` for what is no list of validators."""
-        epoch = self._light.epoch
-        members = {member.id: member.key for member in epoch.members}
-        if self.is_settled or link.node_id not in members:
+        """Let one node prove where the members are, unless its snapshot is of another epoch. Raises
+        `ProtocolError` for what is no proof."""
+        if self.is_settled:
             return
-        if self._told_in != epoch.number:
-            self._told_in = epoch.number
-            self._told.clear()
-        if link.node_id not in self._told:
-            raw = await link.call("validators", [])
-            if self._told_in == self._light.epoch.number == epoch.number:
-                self._told[link.node_id] = self._read(raw, members)
-        self._settle(list(members))
+        answer = RECEIPTS.from_fields(ValidatorsAnswer, await link.call("validators_proof", []))
+        epoch = self._light.epoch
+        if answer.cert.state.epoch != epoch.digest:
+            return
+        rows = self._read(answer)
+        for member in epoch.members:
+            found = _read_one(member, rows[member.id], self._nodes.network.validators)
+            if found is not None:
+                self._nodes.admit(found)
+        self._settled = epoch.number
 
-    def _settle(self, members: list[int]) -> None:
-        """Take what f+1 tell alike."""
-        agreed = 0
+    def _read(self, answer: ValidatorsAnswer) -> dict[int, np.void]:
+        """The rows of the newest epoch's members, by id."""
+        members = [member.id for member in self._light.epoch.members]
+        if len(answer.pages) > len(members):
+            raise Unproven("oversized", f"{len(answer.pages)} pages tell of {len(members)} validators")
+        self._light.verify_checkpoint(answer.cert)
+        pages: dict[int, np.ndarray] = {}
+        for proof in answer.pages:
+            if (proof.name, proof.row_size) != (VALIDATORS, VALIDATOR.itemsize):
+                raise Unproven("page", f"{proof.name} are no validators")
+            pages[proof.page] = np.frombuffer(check_page(answer.cert, proof), dtype=VALIDATOR)
         for member in members:
-            told = [rows[member] for rows in self._told.values() if member in rows]
-            best = max(told, key=told.count, default=None)
-            if best is not None and told.count(best) >= self._light.replicas.weak_quorum:
-                self._nodes.admit(best)
-                agreed += 1
-        if agreed == len(members):
-            self._settled = self._told_in
-            self._told.clear()
+            if member // _PAGE_ROWS not in pages:
+                raise Unproven("page", f"no page tells of validator {member}")
+        return {member: pages[member // _PAGE_ROWS][member % _PAGE_ROWS] for member in members}
 
-    def _read(self, raw: Any, members: dict[int, bytes]) -> dict[int, Validator]:
-        if type(raw) is not list or len(raw) > ROWS_MAX:
-            raise ProtocolError(f"validators are a list of at most {ROWS_MAX}")
-        rows = [VIEWS.from_fields(ValidatorView, fields) for fields in raw]
-        found: dict[int, Validator] = {}
-        for row in rows:
-            key = members.get(row.id)
-            if key is not None and any(span.key == key for span in row.keys):
-                found[row.id] = self._read_one(row, key)
-        return found
 
-    def _read_one(self, row: ValidatorView, key: bytes) -> Validator:
-        founders = self._nodes.network.validators
-        if not row.certificate and row.id < len(founders):
-            return founders[row.id]
-        try:
-            x509.load_der_x509_certificate(row.certificate)
-            peer, client = parse_address(row.peer, "peer"), parse_address(row.client, "client")
-        except (ValueError, ConfigError) as error:
-            raise ProtocolError(f"validator {row.id} cannot be reached as told: {error}") from error
-        return Validator(row.id, key, row.certificate, peer, client)
+def _read_one(member: Member, row: np.void, founders: tuple[Validator, ...]) -> Validator | None:
+    """None: the ledger holds what this version cannot read, which is nobody's lie."""
+    certificate = row["certificate"].tobytes()[: int(row["certificate_bytes"])]
+    if not certificate and member.id < len(founders):
+        return founders[member.id]
+    try:
+        x509.load_der_x509_certificate(certificate)
+        peer, client = (
+            parse_address(row[name].tobytes().rstrip(b"\0").decode("ascii"), name)
+            for name in ("peer_address", "client_address")
+        )
+    except (ValueError, ConfigError):
+        return None
+    return Validator(member.id, member.key, certificate, peer, client)

@@ -38,6 +38,8 @@ class BlockingClient:
         key: Signer | Path | str,
         account: int = 0,
         prefer: int | None = None,
+        trusted: Epoch | None = None,
+        peers: Sequence[str] = (),
     ) -> None:
         self._ready = threading.Event()
         self._failure: BaseException | None = None
@@ -45,7 +47,10 @@ class BlockingClient:
         self._token: trio.lowlevel.TrioToken
         self._stop: trio.Event
         self._thread = threading.Thread(
-            target=self._run, args=(network, key, account, prefer), name="kontor-client", daemon=True
+            target=self._run,
+            args=(network, key, account, prefer, trusted, tuple(peers)),
+            name="kontor-client",
+            daemon=True,
         )
         self._thread.start()
         self._ready.wait()
@@ -70,6 +75,11 @@ class BlockingClient:
     def public_key(self) -> bytes:
         """The session key that signs."""
         return self._client.public_key
+
+    @property
+    def addresses(self) -> list[str]:
+        """As `Client.addresses`."""
+        return self._client.addresses
 
     def place(
         self,
@@ -175,10 +185,16 @@ class BlockingClient:
         return trio.from_thread.run(run, trio_token=self._token)
 
     def _run(
-        self, network: Network | Path | str, key: Signer | Path | str, account: int, prefer: int | None
+        self,
+        network: Network | Path | str,
+        key: Signer | Path | str,
+        account: int,
+        prefer: int | None,
+        trusted: Epoch | None,
+        peers: Sequence[str],
     ) -> None:
         async def main() -> None:
-            async with open_client(network, key, account, prefer) as client:
+            async with open_client(network, key, account, prefer, trusted, peers) as client:
                 self._client = client
                 self._token = trio.lowlevel.current_trio_token()
                 self._stop = trio.Event()

@@ -38,7 +38,7 @@ from node.client.nodes import Nodes
 from node.client.submit import ATTEMPT_SECONDS, Submitter
 from node.client.units import Listing, Number, base_units, whole_amount
 from node.keys import load_signer
-from node.network import Network, load_network
+from node.network import Network, Validator, load_network, parse_address
 from node.receipts import Outcome
 from node.wire import Detail
 
@@ -83,18 +83,22 @@ async def open_client(
     account: int = 0,
     prefer: int | None = None,
     trusted: Epoch | None = None,
+    peers: Sequence[str] = (),
 ) -> AsyncIterator["Client"]:
     """A client of the network in the file `network`, signing with the seed in the file `key`.
 
     `account` is whom it acts for. `prefer` is the node it asks first; by default the key decides, so
     that clients spread over the nodes. Nothing is connected until it is needed. `trusted` is an epoch known
-    to be good, say what `sync_epochs` returned last time; by default that of genesis.
+    to be good, say what `sync_epochs` returned last time; by default that of genesis. `peers` are client
+    addresses (host:port) of more nodes, say what `addresses` was last time: where few of the file's
+    validators are left, one of these leads to those who are there now. They need not be trusted.
     """
     net = network if isinstance(network, Network) else load_network(Path(network))
     signer = load_signer(Path(key)) if isinstance(key, Path | str) else key
     first = signer.public_key[0] if prefer is None else prefer
     async with trio.open_nursery() as nursery:
-        yield Client(net, signer, account, Nodes(net, nursery, first), trusted)
+        hints = [parse_address(text, "peers") for text in peers]
+        yield Client(net, signer, account, Nodes(net, nursery, first, hints), trusted)
         nursery.cancel_scope.cancel()
 
 
@@ -128,6 +132,21 @@ class Client:
     def nodes(self) -> list[int]:
         """Ids of the present validators that can be reached, in the order in which they are asked."""
         return self._nodes.order()
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where present validators are reached, as far as is known: `peers` for the next client."""
+        return [str(item.client_address) for item in self._nodes.reached()]
+
+    @property
+    def reached(self) -> list[Validator]:
+        """The present validators that it is known how to reach."""
+        return self._nodes.reached()
+
+    @property
+    def epoch(self) -> Epoch:
+        """The newest epoch known."""
+        return self._follower.light.epoch
 
     @property
     def weak_quorum(self) -> int:

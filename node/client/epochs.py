@@ -1,8 +1,12 @@
 """Following changes of validators: each is proved by the validators before it, so any node may tell.
 
+Everybody is asked at once: members, former ones, and whoever answers at an address given by hand. The longest
+chain of changes that verifies is taken from whomever it comes.
+
 Who is believed to be newest must be recent: of a former epoch, f+1 stolen keys could sign receipts. So
-a quorum of the newest epoch's members is asked before the first receipt is believed, and again
-after `SYNC_SECONDS`: among them is an honest one even if f+1 lie.
+a quorum of the newest epoch's members must tell of nothing newer before the first receipt is believed, and
+again after `SYNC_SECONDS`: among them is an honest one even if f+1 lie. A liar's short chain fools nobody
+for good: its last members, as far as they are honest, tell of what followed, or the quorum is not reached.
 """
 
 import math
@@ -17,14 +21,15 @@ from consensus.primitives.errors import InputError, ProtocolError
 from consensus.proofs import CheckpointCert, Epoch, EpochProof
 from node.client.addresses import Addresses
 from node.client.errors import LinkLost, NotConnected
-from node.client.link import Link
-from node.client.nodes import Nodes
+from node.client.link import Link, name_of
+from node.client.nodes import PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN, Nodes
 from node.receipts import RECEIPTS
 
 ANSWER_SECONDS = 3.0  # for one node
 SYNC_SECONDS = 300.0  # then what is known is too old to believe receipts by; renewed from half of that on
 SYNC_ATTEMPT_SECONDS = 30.0  # to hear from a quorum
-ADDRESSES_SECONDS = 30.0  # to hear from f+1 nodes where newcomers are; the next change asks again
+ADDRESSES_SECONDS = 30.0  # to have it proved where newcomers are; the next change asks again
+Ask = Callable[[Link], Awaitable[object]]
 
 
 class Follower:
@@ -40,6 +45,7 @@ class Follower:
         self._tried = trio.Event()
         self._addresses = Addresses(nodes, self.light)
         self._is_asking = False
+        self._last = "no node was tried"  # why one that was asked last told nothing
 
     @property
     def weak_quorum(self) -> int:
@@ -50,6 +56,12 @@ class Follower:
         """Take the changes and the checkpoint that one node shows; return whether either was news. Raises
         `ProtocolError` if they prove nothing."""
         known = self.light.epoch.number, self.light.reach
+        await self._follow(link)
+        self._find_addresses()
+        return (self.light.epoch.number, self.light.reach) > known
+
+    async def _follow(self, link: Link) -> int:
+        """The same; return the epoch after which this node knew of none."""
         newest: Any = await link.call("checkpoint", [])  # first, so that its epoch is among those told
         while True:
             before = self.light.epoch.number
@@ -65,8 +77,7 @@ class Follower:
             cert = RECEIPTS.from_fields(CheckpointCert, newest)
             if cert.seq >= self.light.epoch.first_seq:  # else it says nothing new
                 self.light.verify_checkpoint(cert)
-        self._find_addresses()
-        return (self.light.epoch.number, self.light.reach) > known
+        return before
 
     def _find_addresses(self) -> None:
         """Learn where newcomers are, beside what is under way."""
@@ -77,34 +88,57 @@ class Follower:
     async def _ask_for_addresses(self) -> None:
         try:
             with trio.move_on_after(ADDRESSES_SECONDS):
-                rotation = self._nodes.survey()
-                while not self._addresses.is_settled:
-                    node_id = await rotation.next()
-                    await self._try(node_id, self._follow_and_hear)
+                await self._ask_everybody(self._follow_and_hear, lambda: self._addresses.is_settled)
         finally:
             self._is_asking = False
 
     async def sync(self, timeout_s: float) -> Epoch:
-        """Ask a quorum of the newest epoch's members, so that f+1 liars cannot hide a change. Raises
-        `NotConnected`."""
+        """Ask until a quorum of the newest epoch's members told of nothing newer, so that f+1 liars cannot
+        hide a change. Raises `NotConnected`."""
         started_s = trio.current_time()
-        heard: set[int] = set()
-        last = "no node was tried"
+        told: dict[int, int] = {}  # by whom: the epoch after which it knew of none
+
+        async def hear(link: Link) -> None:
+            told[link.node_id] = await self._follow(link)
+            await self._addresses.hear(link)
+
+        def count() -> int:
+            replicas = self.light.replicas
+            return sum(told.get(member) == replicas.epoch for member in replicas.ids)
+
         with trio.move_on_after(timeout_s):
-            rotation = self._nodes.survey()
-            while len(heard) < self.light.replicas.quorum:
-                node_id, before = await rotation.next(), self.light.epoch
-                why = await self._try(node_id, self.follow)
-                if self.light.epoch != before:
-                    heard.clear()  # who told of nothing newer did not tell of this one
-                if not why and node_id in self.light.replicas:
-                    heard.add(node_id)
-                last = why or last
+            await self._ask_everybody(hear, lambda: count() >= self.light.replicas.quorum)
             self._synced_s = max(self._synced_s, started_s)
+            self._find_addresses()
             return self.light.epoch
         raise NotConnected(
-            f"{len(heard)} of {self.light.replicas.quorum} validators told of validators: {last}"
+            f"{count()} of {self.light.replicas.quorum} validators told of validators: {self._last}"
         )
+
+    async def _ask_everybody(self, ask: Ask, is_done: Callable[[], bool]) -> None:
+        """Ask all nodes at once, each again after a pause, and those found meanwhile, until `is_done`."""
+        asked: set[int] = set()
+        async with trio.open_nursery() as nursery:
+
+            async def keep_asking(node_id: int) -> None:
+                pause_s = PAUSE_SECONDS_MIN
+                while not is_done():
+                    self._last = await self._try(node_id, ask) or self._last
+                    found = [other for other in self._nodes.everybody() if other not in asked]
+                    asked.update(found)
+                    for other in found:
+                        nursery.start_soon(keep_asking, other)
+                    if is_done():
+                        break
+                    await trio.sleep(pause_s)
+                    pause_s = min(PAUSE_SECONDS_MAX, 2 * pause_s)
+                nursery.cancel_scope.cancel()
+
+            asked.update(self._nodes.everybody())
+            for node_id in sorted(asked):
+                nursery.start_soon(keep_asking, node_id)
+            if not asked:
+                await trio.sleep_forever()
 
     def freshen(self) -> None:
         """See that what is known of validators is recent, beside what is under way."""
@@ -132,15 +166,15 @@ class Follower:
         await self.follow(link)
         await self._addresses.hear(link)
 
-    async def _try(self, node_id: int, ask: Callable[[Link], Awaitable[object]]) -> str:
+    async def _try(self, node_id: int, ask: Ask) -> str:
         """Ask a node; return why that did not work, or nothing."""
         try:
             with trio.fail_after(ANSWER_SECONDS):
                 await ask(await self._nodes.link(node_id))
         except ProtocolError as error:
-            why = f"node {node_id} gave a bad proof: {error}"
+            why = f"{name_of(node_id)} gave a bad proof: {error}"
             self._nodes.distrust(node_id, why)
             return why
         except (LinkLost, InputError, trio.TooSlowError) as error:
-            return f"node {node_id}: {error}"
+            return f"{name_of(node_id)}: {error}"
         return ""

@@ -1,7 +1,7 @@
 """One TLS connection from a client to one node, with many requests under way.
 
 The node's certificate is pinned to the network file or the ledger, so no name service and no authority is
-trusted.
+trusted. Where only an address is known, anybody may answer: such a link serves to ask for proofs alone.
 """
 
 import ssl
@@ -31,6 +31,11 @@ _CLOSED = (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError, OSE
 OnReply = Callable[[Reply | None], None]
 
 
+def name_of(node_id: int) -> str:
+    """What messages call a node."""
+    return f"node {node_id}" if node_id >= 0 else "a node"
+
+
 async def open_link(network: Network, validator: Validator, nursery: trio.Nursery) -> "Link":
     """Connect, check the certificate, say hello. Raises `LinkLost`, or `InputError` if the node refuses us.
 
@@ -44,16 +49,22 @@ async def open_link(network: Network, validator: Validator, nursery: trio.Nurser
             context = client_context(validator.tls_certificate)
             stream = trio.SSLStream(tcp, context, https_compatible=True)
             await stream.do_handshake()
-            if stream.getpeercert(binary_form=True) != validator.tls_certificate:
+            shown = stream.getpeercert(binary_form=True)
+            if validator.tls_certificate and shown != validator.tls_certificate:
                 raise LinkLost(f"node {validator.id} shows another certificate than it must have")
             link = Link(stream, validator.id)
             nursery.start_soon(link.run)
             await link.call("hello", [VERSION, network.chain_id])
             return link
-    except (*_CLOSED, trio.TooSlowError) as error:
+    except BaseException as error:  # also if we are cancelled: nobody else knows of the stream
         if stream is not None:
-            await trio.aclose_forcefully(stream)
-        raise LinkLost(f"node {validator.id} at {validator.client_address}: {_describe(error)}") from error
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)
+        if not isinstance(error, (*_CLOSED, trio.TooSlowError)):
+            raise
+        raise LinkLost(
+            f"{name_of(validator.id)} at {validator.client_address}: {_describe(error)}"
+        ) from error
 
 
 class Link:

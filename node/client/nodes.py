@@ -1,6 +1,10 @@
-"""The nodes of a network as a client sees them: one link to each, made when needed, with backoff."""
+"""The nodes of a network as a client sees them: one link to each, made when needed, with backoff.
 
-from collections.abc import Awaitable, Callable, Iterable
+Beside validators, whose certificates are known, there may be hints: addresses at which somebody of the
+network is said to be. Nobody knows who answers there, so they are asked for proofs only, and count as nobody.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -8,7 +12,7 @@ import trio
 from consensus.primitives.errors import InputError
 from node.client.errors import LinkLost
 from node.client.link import Link, open_link
-from node.network import Network, Validator
+from node.network import Address, Network, Validator
 from node.wire import Refused
 
 PAUSE_SECONDS_MIN = 0.05  # before all nodes are tried again; doubles
@@ -33,11 +37,18 @@ class Nodes:
     At first those that the network file names; a client that follows the ledger's changes tells of others.
     """
 
-    def __init__(self, network: Network, nursery: trio.Nursery, prefer: int = 0) -> None:
+    def __init__(
+        self, network: Network, nursery: trio.Nursery, prefer: int = 0, hints: Sequence[Address] = ()
+    ) -> None:
         self.network = network
         self._nursery = nursery
         self._slots = {validator.id: _Slot(validator) for validator in network.validators}
         self._members = set(self._slots)
+        # Known by negative numbers, which no validator has.
+        self._hints = {
+            ~number: _Slot(Validator(~number, b"", b"", address, address))
+            for number, address in enumerate(dict.fromkeys(hints))
+        }
         self._current = prefer % len(self._slots)
 
     @property
@@ -66,7 +77,7 @@ class Nodes:
     async def link(self, node_id: int) -> Link:
         """The link to a node, dialled if there is none. Raises `LinkLost`, at once while a node that failed
         rests, and `InputError` if the node says that we do not fit (another chain, another version)."""
-        slot = self._slots.get(node_id)
+        slot = self._slots.get(node_id) or self._hints.get(node_id)
         if slot is None:
             raise LinkLost(f"it is not known how to reach node {node_id}: no change of validators named it")
         if slot.link is not None and slot.link.is_open:
@@ -91,18 +102,14 @@ class Nodes:
 
     def distrust(self, node_id: int, why: str) -> None:
         """A node said what it cannot prove: leave it alone for a while."""
-        slot = self._slots[node_id]
+        slot = self._slots.get(node_id) or self._hints[node_id]
         slot.retry_at_s = trio.current_time() + DISTRUST_SECONDS
         slot.why = why
         if slot.link is not None:
             slot.link.close()
 
     def order(self) -> list[int]:
-        """Ids of the nodes to send requests to: the one that served last first."""
-        return self.present()
-
-    def present(self) -> list[int]:
-        """Ids of all present validators that can be reached, in that order."""
+        """Ids of the present validators that can be reached: the one that served last first."""
         asked = self._asked()
         first = next((place for place, node_id in enumerate(asked) if node_id >= self._current), 0)
         return asked[first:] + asked[:first]
@@ -111,9 +118,13 @@ class Nodes:
         """The nodes to send requests to, forever."""
         return Rotation(self.order)
 
-    def survey(self) -> "Rotation":
-        """All present validators, forever: who they are is no one node's word."""
-        return Rotation(self.present)
+    def everybody(self) -> list[int]:
+        """Whoever may know the newest validators: all that were ever known, and hints."""
+        return [*self._slots, *self._hints]
+
+    def reached(self) -> list[Validator]:
+        """The present validators that it is known how to reach."""
+        return [self._slots[node_id].validator for node_id in sorted(self._members & self._slots.keys())]
 
     def served(self, node_id: int) -> None:
         """This node gave a good answer: ask it first from now on."""

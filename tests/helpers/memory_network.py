@@ -30,14 +30,14 @@ from consensus.proofs import (
 from consensus.quorum import ReplicaSet
 from engine.machine import Machine
 from engine.tables.manifest import table_shapes
-from node.balances import BalanceProver
 from node.config import AdmissionSettings
 from node.ingress import ClientPort
 from node.keys import load_signer
 from node.network import Address, Network
-from node.services import BalanceAnswer, NodeStatus, ProvenBlock, VerdictCache
+from node.services import BalanceAnswer, NodeStatus, ProvenBlock, ValidatorsAnswer, VerdictCache
 from node.setup import NetworkHomes, create_network, with_addresses
 from node.snapshots import SnapshotMeta, Snapshots
+from node.state_proofs import StateProver
 from node.telemetry import Log, Metrics
 from node.tls import ingress_context
 from node.warm import warm_kernels
@@ -73,8 +73,8 @@ class MemoryLedger:
         return Snapshots(self._snapshots_path, 64 << 20, sync=False)
 
     @cached_property
-    def _prover(self) -> BalanceProver:
-        return BalanceProver(self.snapshots, table_shapes(self.network.genesis))
+    def _prover(self) -> StateProver:
+        return StateProver(self.snapshots, table_shapes(self.network.genesis))
 
     def submit(self, payload: bytes) -> None:
         """Take a micro-batch; run a block at once unless on hold."""
@@ -121,11 +121,20 @@ class MemoryLedger:
         return replace(bare, votes=tuple(Vote(replica, signer.sign(message)) for replica, signer in voters))
 
     def prove_balance(self, account: int, asset: int) -> BalanceAnswer:
-        """The balance as it is: every block is a checkpoint, and becomes a snapshot when somebody asks."""
+        """The balance as it is."""
+        self._take_snapshot()
+        return self._prover.prove_balance(self.machine.state.balance_row(account, asset))
+
+    def prove_validators(self) -> ValidatorsAnswer:
+        """How the present validators are reached."""
+        self._take_snapshot()
+        return self._prover.prove_validators(self.replicas.ids)
+
+    def _take_snapshot(self) -> None:
+        """Every block is a checkpoint, and becomes a snapshot when somebody asks."""
         cert = self.certify()
         meta = SnapshotMeta(cert.seq, cert.block_digest, cert.journal_root, cert.state, cert.votes)
         self.snapshots.write(meta, self.machine.take_pages())
-        return self._prover.prove(self.machine.state.balance_row(account, asset))
 
     def attest(self, block: ProvenBlock) -> tuple[Attest, ...]:
         """f+1 attestations of a block."""
@@ -199,6 +208,10 @@ class MemoryNode:
     async def prove_balance(self, account: int, asset: int) -> BalanceAnswer:
         await trio.lowlevel.checkpoint()
         return self._ledger.prove_balance(account, asset)
+
+    async def prove_validators(self) -> ValidatorsAnswer:
+        await trio.lowlevel.checkpoint()
+        return self._ledger.prove_validators()
 
     def epoch_proofs(self) -> Sequence[EpochProof]:
         return self._ledger.epoch_proofs

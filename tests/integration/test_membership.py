@@ -13,7 +13,7 @@ from consensus.certificates import PREPARE
 from consensus.effects import Blame
 from consensus.messages import Prepare
 from consensus.proofs import signing_digest
-from engine.commands import RemoveValidator, Wedge
+from engine.commands import AddValidator, RemoveValidator, Wedge
 from node import versions
 from node.client import Client, NotConnected, open_client
 from node.keys import load_signer
@@ -207,3 +207,44 @@ def _documents(text: str) -> list[str]:
         found.append(text[at:end])
         at = end + 1
     return found
+
+
+async def test_who_knows_founders_that_left_joins_and_reads_by_one_address_given_by_hand(tmp_path, capsys):
+    """The only founder is replaced and gone. A home made from the first network.toml joins all the same."""
+    async with local_cluster(tmp_path, n=1, rules=RULES) as cluster:
+        await cluster.submit(cluster.listing())
+        second, third = (_make_home(cluster, tmp_path / name, capsys) for name in ("second", "third"))
+        async with trio.open_nursery() as nursery:
+            nodes: dict[int, Any] = {}
+
+            async def start(home: Any) -> None:
+                node = await nursery.start(lambda task_status: run_node(home.root, task_status=task_status))
+                nodes[node.replica_id] = node
+
+            nursery.start_soon(start, second)
+            await _kontor(cluster, capsys, "add", "--entry", str(second.entry), by_admin=True)
+            await _kontor(cluster, capsys, "remove", "0", by_admin=True)
+            await _until(lambda: 1 in nodes and nodes[1].status().epoch == 2 and nodes[1].status().votes)
+            await cluster.stop(0)
+            known = f"127.0.0.1:{load_entry(second.entry).client_address.port}"
+            # A client without the address is told why; with it, it follows every change since genesis.
+            async with open_client(cluster.network, cluster.homes.admin_seed) as client:
+                client.timeout_s = 0.2
+                with pytest.raises(NotConnected, match="0 of 1 validators told of validators"):
+                    await client.sync_epochs()
+            async with open_client(cluster.network, cluster.homes.admin_seed, peers=[known]) as client:
+                assert (await client.sync_epochs()).number == 2
+                assert client.addresses == [known]
+                await client.command(AddValidator(third.key, *third.endpoint))
+            # The newcomer is started from a home that names the first founder, and that address.
+            config = third.root / "config.toml"
+            text = config.read_text("utf-8")
+            assert "known = []" in text
+            config.write_text(text.replace("known = []", f'known = ["{known}"]'), "utf-8")
+            nursery.start_soon(start, third)
+            await _until(lambda: 2 in nodes and nodes[2].status().votes)
+            await _until(lambda: nodes[2].status().executed >= nodes[1].status().executed)
+            assert (await nodes[2].query(lambda m: m.state_root())) == (
+                await nodes[1].query(lambda m: m.state_root())
+            )
+            nursery.cancel_scope.cancel()

@@ -9,7 +9,7 @@ import trio.testing
 
 from consensus.messages import Block
 from node import executor as executor_module
-from node.executor import BLOCKS_MAX, Executor
+from node.executor import BLOCKS_MAX, SNAPSHOTS_MAX, Executor
 from node.telemetry import Metrics
 
 pytestmark = pytest.mark.trio
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.trio
 async def test_a_block_waits_for_one_query_however_many_are_asked(monkeypatch):
     unused: Any = None
     machine: Any = SimpleNamespace(height=0)
-    executor = Executor(machine, 100, 60, *[unused] * 10)
+    executor = Executor(machine, 100, 60, *[unused] * 11)
     order: list[str] = []
     started, go_on = trio.Event(), trio.lowlevel.current_trio_token()
     monkeypatch.setattr(executor, "_apply", lambda block, payloads: order.append("block"))
@@ -57,7 +57,7 @@ async def test_stored_blocks_above_a_fetched_state_run_however_many(monkeypatch)
 
     old: Any = SimpleNamespace(height=0, time_ms=0)
     executor = Executor(
-        old, 1 << 30, 60, ledger, unused, unused, pool, unused, on_executed, unused, 0, Metrics(), unused
+        old, 1 << 30, 60, ledger, unused, unused, pool, unused, on_executed, unused, 0, 0, Metrics(), unused
     )
     monkeypatch.setattr(executor, "_apply", apply)
     monkeypatch.setattr(executor_module, "_write_items", lambda history, items: None)
@@ -69,9 +69,27 @@ async def test_stored_blocks_above_a_fetched_state_run_however_many(monkeypatch)
             await executor.pause()
             executor.submit_stored(last)
             executor.submit(Block(last + 1, 1, ()))
-            fetched: Any = SimpleNamespace(height=100, time_ms=0)
+            fetched: Any = SimpleNamespace(height=100, time_ms=0, state=SimpleNamespace(count={"epoch": 0}))
             await executor.go_on(fetched)
             executor.set_durable(last + 1)
             await is_done.wait()
             nursery.cancel_scope.cancel()
     assert told == list(range(101, last + 2))
+
+
+async def test_a_snapshot_is_taken_where_an_epoch_begins_though_the_one_before_is_still_being_written():
+    unused: Any = None
+    state = SimpleNamespace(count={"epoch": 0})
+    machine: Any = SimpleNamespace(height=0, time_ms=0, state=state)
+    executor = Executor(machine, 4, 3600, *[unused] * 7, 0, 0, unused, unused)
+    assert not executor._is_snapshot_due()
+    for epoch in (1, 2):
+        state.count["epoch"] = epoch
+        assert executor._is_snapshot_due()
+        executor._taken.append(unused)
+        assert not executor._is_snapshot_due()
+    executor._taken *= SNAPSHOTS_MAX
+    state.count["epoch"] = 3
+    assert not executor._is_snapshot_due()  # memory is bounded
+    executor._taken.clear()
+    assert executor._is_snapshot_due()  # and it is made up for

@@ -1,11 +1,13 @@
 """Who is newest: what a quorum of the newest epoch's own members says, and how recently."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import trio
 
+from consensus.primitives.errors import InputError
 from consensus.proofs import CheckpointCert, EpochProof
 from node.client import epochs
 from node.client.epochs import SYNC_SECONDS, Follower
@@ -14,6 +16,8 @@ from node.receipts import RECEIPTS
 from tests.unit.consensus.test_light import CHAIN, FIRST, GENESIS, KEYS, SECOND, TO_FIRST, TO_SECOND, certify
 
 pytestmark = pytest.mark.trio
+
+SECOND_IDS = [member.id for member in SECOND.members]
 
 
 class Teller:
@@ -28,39 +32,31 @@ class Teller:
         await trio.lowlevel.checkpoint()
         if method == "checkpoint":
             return None if self._checkpoint is None else RECEIPTS.to_fields(self._checkpoint)
-        if method == "validators":
-            return []
+        if method == "validators_proof":
+            raise InputError("NOT_PROVEN", "no snapshot yet")
         assert method == "epochs"
         return [RECEIPTS.to_fields(proof) for proof in self._proofs[params[0] - 1 :]]
 
 
 class Tellers:
-    """Nodes that are asked in the order given, again and again."""
+    """Nodes that answer at once; those in `silent` never do."""
 
-    def __init__(self, nursery: trio.Nursery, tellers: Sequence[Teller]) -> None:
+    def __init__(self, nursery: trio.Nursery, tellers: Sequence[Teller], silent: Sequence[int]) -> None:
         replicas = SimpleNamespace(chain_id=CHAIN, record=GENESIS, epoch=0)
         self.network = SimpleNamespace(replicas=replicas, validators=())
         self.asked: list[int] = []
         self.distrusted: list[int] = []
         self._nursery = nursery
+        self._silent = silent
         self._tellers = {teller.node_id: teller for teller in tellers}
 
-    def survey(self):
-        return SimpleNamespace(next=self._next(iter(list(self._tellers) * 20)))
-
-    @staticmethod
-    def _next(ids: Iterator[int]):
-        async def take() -> int:
-            await trio.lowlevel.checkpoint()
-            found = next(ids, None)
-            if found is None:
-                await trio.sleep_forever()
-            return found
-
-        return take
+    def everybody(self) -> list[int]:
+        return [*self._silent, *self._tellers]
 
     async def link(self, node_id: int) -> Teller:
         self.asked.append(node_id)
+        if node_id in self._silent:
+            await trio.sleep_forever()
         return self._tellers[node_id]
 
     def keep(self, members) -> None:
@@ -80,8 +76,8 @@ async def nursery():
         nursery.cancel_scope.cancel()
 
 
-def _follower(nursery, *tellers, trusted=None) -> tuple[Follower, Tellers]:
-    nodes = Tellers(nursery, tellers)
+def _follower(nursery, *tellers, trusted=None, silent=()) -> tuple[Follower, Tellers]:
+    nodes = Tellers(nursery, tellers, silent)
     return Follower(nodes, KEYS, trusted), nodes
 
 
@@ -119,12 +115,43 @@ async def test_a_node_behind_the_trusted_epoch_is_no_liar(nursery):
 async def test_a_quorum_is_asked_at_first_and_again_when_that_is_long_ago(nursery, autojump_clock):
     follower, nodes = _follower(nursery, *(Teller(n, ()) for n in range(4)))
     await follower.wait_fresh()
-    assert sorted(nodes.asked) == [0, 1, 2]
+    assert sorted(nodes.asked) == [0, 1, 2, 3]
     await follower.wait_fresh()
-    assert len(nodes.asked) == 3
+    assert len(nodes.asked) == 4
     await trio.sleep(SYNC_SECONDS + 1)
     await follower.wait_fresh()
-    assert len(nodes.asked) == 6
+    assert len(nodes.asked) == 8
+
+
+async def test_nodes_that_do_not_answer_cost_nothing(nursery, autojump_clock):
+    follower, _ = _follower(nursery, *(Teller(n, ()) for n in (1, 2, 3)), silent=(0, 7, -1))
+    before = trio.current_time()
+    assert await follower.sync(10) == GENESIS
+    assert trio.current_time() == before
+
+
+async def test_the_longest_chain_counts_whoever_shows_it(nursery, autojump_clock):
+    """A stranger alone knows of both changes; the members of the newest epoch then say that it is."""
+    both = (TO_FIRST, TO_SECOND)
+    short = [Teller(n, ()) for n in (0, 1, 2)]
+    follower, nodes = _follower(nursery, *short, Teller(-1, both), *(Teller(n, both) for n in SECOND_IDS))
+    assert await follower.sync(10) == SECOND
+    assert not nodes.distrusted
+
+
+async def test_a_short_chain_fools_nobody_while_its_members_know_better(nursery, autojump_clock):
+    """A stranger shows the first change and hides the second; members of the first epoch tell of it."""
+    honest = [Teller(n, (TO_FIRST, TO_SECOND)) for n in SECOND_IDS]
+    follower, _ = _follower(nursery, Teller(-1, (TO_FIRST,)), *honest)
+    assert await follower.sync(10) == SECOND
+
+
+async def test_who_shows_a_false_proof_is_left_alone_and_nobody_else(nursery, autojump_clock):
+    forged = replace(TO_FIRST, cert=replace(TO_FIRST.cert, votes=TO_FIRST.cert.votes[1:]))
+    follower, nodes = _follower(nursery, Teller(-1, (forged,)), *(Teller(n, ()) for n in (0, 1)))
+    with pytest.raises(NotConnected, match="2 of 3"):
+        await follower.sync(10)
+    assert set(nodes.distrusted) == {-1} and follower.light.epoch == GENESIS
 
 
 async def test_nothing_is_believed_while_no_quorum_answers(nursery, autojump_clock, monkeypatch):
