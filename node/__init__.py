@@ -21,6 +21,7 @@ Read `services` first (what a running node offers), then `runtime` (the loop).
     recovery    from disk to a running state
     runtime     the loop: events, one durable transaction, then the effects it releases
     telemetry   metrics and logs
+    memory      what the C allocator keeps for itself; `remembered` is a bounded memory of names
     admission   envelopes of clients into micro-batches; `signatures` checks many, `limits` slows keys down
     ingress     the client port; its language is in `wire`, its answers in `queries`,
                 `views` and `receipts`
@@ -45,7 +46,14 @@ What others can make a node hold in memory
     a client    requests             `admission.client_queue_bytes`, `REQUESTS_MAX`, `QUERIES_MAX` (`ingress`)
                 answers              `REPLY_BYTES_MAX` (`ingress`)
     clients     not yet admitted     `admission.queue_bytes`, of all together
-    anybody     verdicts, votes      the newest, by count: `VerdictCache`, `REMEMBERED_MAX` (`votes`)
+    anybody     valid signatures     `VERDICTS_MAX` (`services`), `REMEMBERED_MAX` (`votes`): 160 bytes each
+                names of what ran    `DONE_MAX` (`pool`), 160 bytes each; `ENVELOPES_KEPT` (`recent`),
+                                     350 bytes each, and as many that were refused
+                rates of keys        `names_max` (`limits`), 340 bytes each, until they are full again
+                receive times        `TIMES_MAX` of each validator (`consensus.receive_times`), 500 bytes each
+    itself      newest results       `PROVEN_BYTES_MAX` (`recent`), `UNPROVEN_BYTES_MAX` (`votes`) of journals
+
+In sum: see "Memory" in docs/operating.md.
 
 Decisions
 
@@ -96,4 +104,11 @@ worse, could vote by other rules in blocks that the old ones still decide. See `
 
 2026-11-24. A removed validator keeps its links until the next epoch's first checkpoint. Dropped at the
 boundary itself, it would race with the news of its removal, and often never hear it.
+
+2026-11-24. The C allocator is told to keep less (`memory`). Under a flood most of what grew was no longer
+ours: pieces of heaps that were free and not given back. A pause of some milliseconds every ten seconds
+pays for it; a copying or pooled buffer of our own would cost more, and not reach what libraries allocate.
+
+2026-11-24. What only saves work (valid signatures, names of what ran) is remembered in two generations
+rather than in order of use: a third of the memory, nothing to move on a hit, and no more to promise.
 """

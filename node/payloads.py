@@ -123,11 +123,8 @@ def check_batch(
             raise ForeignChain(f"envelope {envelope.digest.hex()[:16]} belongs to another chain")
         if envelope.kind == EnvelopeKind.EVIDENCE and len(envelopes) > 1:
             raise ProtocolError("evidence travels alone: it may cost its readers two signatures a block")
-        verdict = verdicts.get(envelope.digest)
-        if verdict is None:
+        if not verdicts.get(envelope.digest):
             _check_signatures(envelope, verdicts, verifier, validators)
-        elif not verdict:
-            raise SignatureError(f"envelope {envelope.digest.hex()[:16]} has a bad signature")
         operations += count_operations(envelope)
     return operations
 
@@ -142,4 +139,4 @@ def _check_signatures(
         check_evidence(envelope.chain_id, validators.key_of, verifier, evidence)
     else:
         envelope.verify(verifier)
-    verdicts.put(envelope.digest, True)
+    verdicts.add(envelope.digest)

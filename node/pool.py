@@ -9,12 +9,14 @@ digest is always taken, since only ordered blocks ask, and the window bounds tho
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from node.remembered import Remembered
+
 DONE_MAX = 65_536  # executed digests remembered, so that late copies are not taken again
-COUNT_MAX = 32_768  # payloads of one origin; with `WANTED_MAX` below what the replica takes note of
+COUNT_MAX = 8_192  # payloads of one origin; with `WANTED_MAX` below what the replica takes note of
 WANTED_MAX = 16_384  # digests asked for and not yet here
 
 
-@dataclass
+@dataclass(slots=True)
 class _Held:
     payload: bytes
     origin: int
@@ -30,7 +32,7 @@ class PayloadPool:
         self._used: dict[int, int] = {}
         self._counts: dict[int, int] = {}
         self._wanted: OrderedDict[bytes, None] = OrderedDict()
-        self._done: OrderedDict[bytes, None] = OrderedDict()
+        self._done = Remembered(DONE_MAX)
 
     def add(self, name: bytes, payload: bytes, origin: int) -> bool:
         """Hold a payload whose digest is `name`. False: held or executed already, or no room."""
@@ -89,9 +91,7 @@ class PayloadPool:
                 self._used[held.origin] -= len(held.payload)
                 self._counts[held.origin] -= 1
             self._wanted.pop(name, None)
-            self._done[name] = None
-        while len(self._done) > DONE_MAX:
-            self._done.popitem(last=False)
+            self._done.add(name)
 
     def used(self, origin: int) -> int:
         """Bytes held for one origin."""

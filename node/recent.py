@@ -15,6 +15,7 @@ from node.telemetry import Metrics
 from node.wire import Refused
 
 PROVEN_KEPT = 64  # blocks
+PROVEN_BYTES_MAX = 32 << 20  # their journals; the newest stays, however long it is
 ENVELOPES_KEPT = 65_536  # the history has older ones by then
 
 
@@ -25,6 +26,7 @@ class RecentBlocks:
         self._history = history
         self._metrics = metrics
         self._proven: OrderedDict[int, ProvenBlock] = OrderedDict()
+        self._proven_bytes = 0
         self._envelopes: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self._refused: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self.callbacks: list[Callable[[ProvenBlock], None]] = []
@@ -57,8 +59,12 @@ class RecentBlocks:
     def prove(self, block: ProvenBlock) -> None:
         """A block has its attestations: keep it for receipts, and tell who waits."""
         self._proven[block.height] = block
-        while len(self._proven) > PROVEN_KEPT:
-            self._proven.popitem(last=False)
+        self._proven_bytes += block.result.journal.nbytes
+        while len(self._proven) > 1 and (
+            len(self._proven) > PROVEN_KEPT or self._proven_bytes > PROVEN_BYTES_MAX
+        ):
+            _, oldest = self._proven.popitem(last=False)
+            self._proven_bytes -= oldest.result.journal.nbytes
         for callback in self.callbacks:
             callback(block)
 

@@ -4,7 +4,6 @@ Everything here is called from trio tasks of the same run. Nothing blocks the pr
 must return at once, and queries run in a worker thread between two blocks.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -15,8 +14,10 @@ from consensus.proofs import CheckpointCert, EpochProof
 from engine.journal import BlockResult
 from engine.machine import Machine
 from node.network import Network
+from node.remembered import Remembered
 
 T = TypeVar("T")
+VERDICTS_MAX = 131_072  # a miss costs one more check of a signature
 
 
 @dataclass(frozen=True)
@@ -97,27 +98,21 @@ class NodeStatus:
 
 
 class VerdictCache:
-    """What worker threads found about envelope signatures, by envelope digest; forgets the oldest.
+    """Envelopes whose signatures worker threads found valid, by digest; forgets the oldest.
 
     Execution asks here and verifies by itself on a miss, so a verdict never depends on the cache.
     """
 
-    def __init__(self, capacity: int = 262_144) -> None:
-        self._capacity = capacity
-        self._verdicts: OrderedDict[bytes, bool] = OrderedDict()
+    def __init__(self, count_max: int = VERDICTS_MAX) -> None:
+        self._valid = Remembered(count_max)
 
     def get(self, envelope_digest: bytes) -> bool | None:
-        """True: valid; False: not valid; None: not known."""
-        return self._verdicts.get(envelope_digest)
+        """True: valid; None: not known."""
+        return True if envelope_digest in self._valid else None
 
-    def put(self, envelope_digest: bytes, valid: bool) -> None:
-        """Remember a verdict. Safe to call from worker threads."""
-        self._verdicts[envelope_digest] = valid
-        while len(self._verdicts) > self._capacity:
-            try:
-                self._verdicts.popitem(last=False)
-            except KeyError:  # another thread was faster
-                return
+    def add(self, envelope_digest: bytes) -> None:
+        """Remember a valid one. Safe to call from worker threads."""
+        self._valid.add(envelope_digest)
 
 
 class Services(Protocol):

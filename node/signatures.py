@@ -30,5 +30,5 @@ def _is_signed(envelope: Envelope, verdicts: VerdictCache, verifier: Verifier) -
         return True
     if not envelope.is_signed(verifier):
         return False
-    verdicts.put(envelope.digest, True)
+    verdicts.add(envelope.digest)
     return True

@@ -25,6 +25,7 @@ from node.ingress import serve_clients
 from node.introduction import Introduction, note_addresses
 from node.joining import find_id
 from node.ledger import Ledger
+from node.memory import limit_heaps, trim_heaps
 from node.network import Address, Network, load_network, parse_address
 from node.payloads import PayloadIntake
 from node.pool import PayloadPool
@@ -126,6 +127,8 @@ async def _serve(
     task_status: trio.TaskStatus[Node],
 ) -> None:
     """Bring the state up to date, then take part."""
+    if handle_signals:  # the process is ours alone
+        limit_heaps()
     report(f"node {config.node.id} of chain {network.chain_id.hex()[:16]}: preparing the engine")
     await trio.to_thread.run_sync(warm_kernels, report)
     recovered = await trio.to_thread.run_sync(partial(_recover, network, stores, report))
@@ -133,6 +136,7 @@ async def _serve(
     async with trio.open_nursery() as nursery:
         if handle_signals:
             sys.setswitchinterval(SWITCH_SECONDS)
+            nursery.start_soon(trim_heaps)
             await nursery.start(_stop_on_signal, nursery.cancel_scope, report)
         node = await nursery.start(_run, home, config, network, signer, stores, recovered, log)
         report(f"node {config.node.id} at height {recovered.executed}: ready")

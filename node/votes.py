@@ -1,20 +1,21 @@
 """Votes as the node sees them: a verifier that remembers, and attestations gathered into proofs."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from consensus.certificates import Authority, attest_kind, list_signatures
 from consensus.messages import Attest, Block, Message
-from consensus.primitives.crypto import Verifier
+from consensus.primitives.crypto import Verifier, digest
 from consensus.primitives.errors import ProtocolError, SignatureError
 from consensus.proofs import StateSummary
 from engine.journal import BlockResult
+from node.remembered import Remembered
 from node.services import ProvenBlock
 
 REMEMBERED_MAX = 65_536
 UNPROVEN_MAX = 4096  # executed blocks that still lack attestations
+UNPROVEN_BYTES_MAX = 64 << 20  # their journals; the oldest go unproven, but never the newest
 AHEAD_MAX = 1024  # blocks above the last executed one whose attestations are kept
 
 
@@ -24,22 +25,17 @@ class RememberingVerifier:
 
     def __init__(self, inner: Verifier) -> None:
         self._inner = inner
-        self._valid: OrderedDict[tuple[bytes, bytes, bytes], None] = OrderedDict()
+        self._valid = Remembered(REMEMBERED_MAX)
         self.checked = 0  # signatures computed, not remembered
 
     def verify(self, public_key: bytes, message: bytes, signature: bytes) -> None:
         """Raise `SignatureError` unless the signature is valid. Safe in any thread."""
-        key = (public_key, message, signature)
-        if key in self._valid:
+        name = digest("kontor/remembered-signature", public_key, message, signature)
+        if name in self._valid:
             return
         self.checked += 1
         self._inner.verify(public_key, message, signature)
-        self._valid[key] = None
-        if len(self._valid) > REMEMBERED_MAX:
-            try:
-                self._valid.popitem(last=False)
-            except KeyError:  # another thread was faster
-                return
+        self._valid.add(name)
 
 
 def check_ahead(authority: Authority, verifier: Verifier, messages: Iterable[Message]) -> None:
@@ -72,18 +68,22 @@ class ProofCollector:
         self._authority = authority
         self._on_proven = on_proven
         self._waiting: dict[int, _Waiting] = {}
+        self._journals: dict[int, int] = {}  # bytes of our unproven results, in order of execution
+        self._journal_bytes = 0
         self.proven = 0  # highest proven height
         self._executed = 0
 
     def start_above(self, height: int) -> None:
         """Blocks up to `height` were executed before this process started, or by others."""
         self._executed = height
-        self._waiting = {seq: waiting for seq, waiting in self._waiting.items() if seq > height}
+        for seq in [seq for seq in self._waiting if seq <= height]:
+            self._forget(seq)
 
     def on_executed(self, block: Block, result: BlockResult, state: StateSummary | None) -> None:
         """We executed a block; `state` is None unless it is a checkpoint."""
         self._executed = block.seq
-        self._waiting.pop(block.seq - UNPROVEN_MAX, None)
+        self._forget(block.seq - UNPROVEN_MAX)
+        self._make_room(block.seq, result.journal.nbytes)
         waiting = self._waiting.setdefault(block.seq, _Waiting())
         waiting.ours = ProvenBlock(block.seq, block.digest, result.previous_root, result, ())
         waiting.state_digest = state.digest if state else b""
@@ -123,10 +123,20 @@ class ProofCollector:
             else:
                 del waiting.votes[replica]  # the true one may still come
         if len(attests) >= needed:
-            del self._waiting[height]
+            self._forget(height)
             self.proven = max(self.proven, height)
             proof = tuple(attests[:needed])
             self._on_proven(ProvenBlock(height, ours.block_digest, ours.previous_root, ours.result, proof))
+
+    def _make_room(self, height: int, journal_bytes: int) -> None:
+        while self._journals and self._journal_bytes + journal_bytes > UNPROVEN_BYTES_MAX:
+            self._forget(next(iter(self._journals)))
+        self._journals[height] = journal_bytes
+        self._journal_bytes += journal_bytes
+
+    def _forget(self, height: int) -> None:
+        self._waiting.pop(height, None)
+        self._journal_bytes -= self._journals.pop(height, 0)
 
     def _is_signed(self, attest: Attest) -> bool:
         try:

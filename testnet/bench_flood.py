@@ -2,8 +2,8 @@
 
 A network of real processes serves honest orders at a steady rate. After a quiet spell its last validator
 is stopped and its key used to flood the others with every kind of well-typed message; strangers flood the
-client ports, and silent connections crowd all ports. Memory is sampled every second; its slope is taken
-over the second half of the flood, since queues fill to their bounds first.
+client ports, and silent connections crowd all ports. Memory is sampled every second; whether it is flat is
+said of the second half of the flood, since queues and caches fill to their bounds first.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -28,7 +29,8 @@ NODES = 4
 QUIET_SECONDS = 4
 PACE = Pace(orders_per_envelope=100, envelopes_per_second=50.0)
 REFUSALS = ("kontor_peer_faults_total", "kontor_client_errors_total", "kontor_blamed_total")
-SLOPE_MAX_MIB = 0.5  # a second, of one node, in the second half
+GROWTH_MAX = 0.02  # of a node's memory, over the second half
+WINDOW_SECONDS = 10
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Samples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `kontor bench flood`."""
-    parser.add_argument("--seconds", type=int, default=20, metavar="S", help="of the flood (20)")
+    parser.add_argument("--seconds", type=int, default=100, metavar="S", help="of the flood (100)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -129,21 +131,27 @@ def _summarise(
     refused: dict[str, int],
     views: list[int],
 ) -> dict[str, Any]:
-    slopes = {node: compute_slope(sizes[len(sizes) // 2 :]) for node, sizes in flooded.resident_mib.items()}
+    growths = {node: compute_growth(sizes) for node, sizes in flooded.resident_mib.items()}
     rates = {
         name: round(sum(samples.committed) / max(1, len(samples.committed)))
         for name, samples in (("quiet", quiet), ("flooded", flooded))
     }
     faults = [
-        f"node {node} grows by {slope} MiB/s" for node, slope in slopes.items() if slope > SLOPE_MAX_MIB
+        f"node {node} grew by {growth:.1%} in the second half"
+        for node, growth in growths.items()
+        if growth > GROWTH_MAX
     ]
+    is_flat = not faults
     if 2 * rates["flooded"] < rates["quiet"]:
         faults.append(f"honest clients got {rates['flooded']} orders/s of {rates['quiet']}")
     return {
         "seconds": len(flooded.committed),
         "honest_orders_per_second": rates,
         "resident_mib": flooded.resident_mib,
-        "slope_mib_per_second": slopes,
+        "window_seconds": WINDOW_SECONDS,
+        "window_growth_mib": {node: grow_by_window(sizes) for node, sizes in flooded.resident_mib.items()},
+        "second_half_growth": growths,
+        "is_flat": is_flat,
         "flood_messages": sum(sent["messages"].values()),
         "flood_requests": sent["requests"],
         "clients_cut_off": sent["cut_off"],
@@ -153,14 +161,23 @@ def _summarise(
     }
 
 
-def compute_slope(sizes: list[float]) -> float:
-    """Least-squares slope of samples one second apart."""
-    count = len(sizes)
+def compute_growth(sizes: list[float]) -> float:
+    """By what part of itself memory grew over the second half of samples: the rise of the best line through
+    them, so that one sample taken in the middle of a garbage collection decides nothing."""
+    half = sizes[len(sizes) // 2 :]
+    count = len(half)
     if count < 2:
         return 0.0
-    middle, mean = (count - 1) / 2, sum(sizes) / count
+    middle, mean = (count - 1) / 2, sum(half) / count
     spread = sum((place - middle) ** 2 for place in range(count))
-    return round(sum((place - middle) * (size - mean) for place, size in enumerate(sizes)) / spread, 3)
+    slope = sum((place - middle) * (size - mean) for place, size in enumerate(half)) / spread
+    return round(slope * (count - 1) / mean, 4)
+
+
+def grow_by_window(sizes: list[float]) -> list[float]:
+    """MiB gained in each `WINDOW_SECONDS`; a last window that is shorter counts, too."""
+    marks = [*sizes[:-1:WINDOW_SECONDS], sizes[-1]] if sizes else []
+    return [round(after - before, 1) for before, after in pairwise(marks)]
 
 
 def _print_table(result: dict[str, Any]) -> None:
@@ -177,10 +194,11 @@ def _print_table(result: dict[str, Any]) -> None:
         f"{result['flood_messages']:,} {result['flood_requests']:,}",
     )
     for node, sizes in result["resident_mib"].items():
-        slope = result["slope_mib_per_second"][node]
-        table.add_row(
-            f"node {node}: MiB first, last; slope of 2nd half", f"{sizes[0]} {sizes[-1]}; {slope}/s"
-        )
+        table.add_row(f"node {node}: MiB first, last", f"{sizes[0]} {sizes[-1]}")
+        windows = " ".join(f"{grown:+}" for grown in result["window_growth_mib"][node])
+        table.add_row(f"node {node}: MiB in {WINDOW_SECONDS} s each", windows)
+        table.add_row(f"node {node}: second half", f"{result['second_half_growth'][node]:+.1%}")
+    table.add_row("flat after warm-up", str(result["is_flat"]))
     for name, count in result["refused"].items():
         table.add_row(name.replace("kontor_", ""), f"{count:,}")
     for fault in result["faults"]:

@@ -52,6 +52,8 @@ from node.wire import LENGTH_SIZE, VERSION, Detail, Request, encode_request, fra
 
 QUEUED_BYTES = 256 << 10  # under way to one peer: as fast as it reads
 SEQS_AHEAD = 400
+FAR = 1 << 40  # seqs and views that no window reaches
+GARBAGE_ONE_IN = 2000  # rounds of lies: it costs the liar its link
 ORDER = (1, 0, 0, 0, 1, 100, 1)
 READ_BYTES = 1 << 16
 PAUSE_SECONDS = 0.02
@@ -91,8 +93,10 @@ class LyingValidator:
             while True:
                 for peer in self._transport.connected:
                     while self._transport.queued_bytes(peer) < QUEUED_BYTES:
-                        for message in self._invent():
+                        for message in (*self._invent(), *self._invent_invalid()):
                             self._send(peer, message)
+                        if self._rng.randrange(GARBAGE_ONE_IN) == 0:
+                            self._send_garbage(peer)
                 await trio.sleep(PAUSE_SECONDS)
 
     async def _hear(self, peer: int, frames: list[bytes]) -> None:
@@ -103,9 +107,32 @@ class LyingValidator:
                 self._seq, self._view = max(self._seq, message.seq), max(self._view, message.view)
 
     def _send(self, peer: int, message: Message) -> None:
-        kind = type(message).__name__
-        self.sent[kind] = self.sent.get(kind, 0) + 1
+        self._count(type(message).__name__)
         self._transport.send(peer, frame(CODEC.encode(message)))
+
+    def _send_garbage(self, peer: int) -> None:
+        self._count("garbage")
+        self._transport.send(peer, frame(self._rng.randbytes(self._rng.randrange(1, 1 << 16))))
+
+    def _count(self, kind: str) -> None:
+        self.sent[kind] = self.sent.get(kind, 0) + 1
+
+    def _invent_invalid(self) -> Iterator[Message]:
+        """What no validator may send: forged signatures, and places far from any window."""
+        rng, me, name = self._rng, self._replica, self._rng.randbytes(32)
+        view, seq, forged = self._view, self._seq + rng.randint(1, SEQS_AHEAD), rng.randbytes(64)
+        yield Prepare(view, seq, name, me, forged)
+        yield Commit(view, seq, name, rng.randrange(me), forged)  # in another's name
+        yield PrePrepare(view, Block(seq, 1, (name,)), forged)
+        for far_view, far_seq in ((view, seq + FAR), (view + FAR, seq)):
+            yield Prepare(far_view, far_seq, name, me, self._sign("prepare", far_view, far_seq, name))
+        yield Attest(seq + FAR, name, name, None, me, forged)
+        yield FetchBlocks(seq + FAR, seq + FAR)
+        yield Ack((Arrival(name, seq),), me, forged)
+        envelope = bytearray(self._envelope())
+        envelope[-1] ^= 1
+        yield BatchPayload(encode_batch([bytes(envelope)]))
+        yield BatchPayload(name)
 
     def _invent(self) -> Iterator[Message]:
         """One of each kind, all different from those before."""
@@ -237,9 +264,13 @@ async def flood(root: Path, out: Callable[[str], None]) -> None:
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of a process that lies in RAM and belongs to no file: LMDB maps what it reads. Linux."""
-    lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))
+    """Memory of a process that lies in RAM and belongs to no file: LMDB maps what it reads. Linux.
+    0 if the process is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:")), 0)
 
 
 if __name__ == "__main__":

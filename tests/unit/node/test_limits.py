@@ -31,3 +31,21 @@ def test_names_do_not_share_and_the_oldest_is_forgotten():
     assert buckets.take(b"c", 1, 0)  # forgets b, which was used longest ago
     assert not buckets.take(b"a", 1, 0)
     assert buckets.take(b"b", 1, 0)
+
+
+def test_a_name_whose_bucket_is_full_again_takes_no_room():
+    buckets = Buckets(per_second=1, burst=10)
+    for number in range(1000):
+        assert buckets.take(b"%d" % number, 5, 0)
+    assert len(buckets) == 1000
+    for number in range(500):
+        assert buckets.take(b"later %d" % number, 5, 5)
+    assert len(buckets) == 500
+
+
+def test_an_emptied_bucket_is_not_forgotten_before_it_has_filled():
+    buckets = Buckets(per_second=1, burst=10)
+    assert buckets.take(b"greedy", 60, 0)  # ten and a debt of fifty
+    for now_s in (1, 30, 59):
+        assert buckets.take(b"other %d" % now_s, 1, now_s)
+        assert not buckets.take(b"greedy", 10, now_s)

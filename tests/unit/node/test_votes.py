@@ -1,6 +1,7 @@
 """Remembered signatures, and proofs from f+1 equal attestations."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,14 @@ from consensus.quorum import ReplicaSet
 from engine.journal import BlockResult, Counts
 from engine.records import JOURNAL
 from node.services import ProvenBlock
-from node.votes import AHEAD_MAX, UNPROVEN_MAX, ProofCollector, RememberingVerifier, check_ahead
+from node.votes import (
+    AHEAD_MAX,
+    UNPROVEN_BYTES_MAX,
+    UNPROVEN_MAX,
+    ProofCollector,
+    RememberingVerifier,
+    check_ahead,
+)
 from tests.helpers.venue import signer
 from tests.helpers.votes import attestation_message, summarise
 
@@ -36,6 +44,12 @@ class _CountingVerifier:
 def _result(root: bytes = b"j" * 32) -> BlockResult:
     counts = Counts(0, 0, 0, 0, 0, 0)
     return BlockResult(1, 5, BLOCK.digest, bytes(32), np.zeros(0, JOURNAL), [], root, [], counts)
+
+
+def _long_result(height: int) -> BlockResult:
+    counts, lines = Counts(0, 0, 0, 0, 0, 0), UNPROVEN_BYTES_MAX // 2 // JOURNAL.itemsize
+    journal = np.broadcast_to(np.zeros(1, JOURNAL), lines)
+    return BlockResult(height, 5, BLOCK.digest, bytes(32), journal, [], b"j" * 32, [], counts)
 
 
 def _attest(replica: int, root: bytes = b"j" * 32, state: bytes = b"", seq: int = 1) -> Attest:
@@ -178,3 +192,20 @@ def test_a_block_that_stays_unproven_is_let_go_with_age() -> None:
     for seq in range(1, UNPROVEN_MAX + 3):
         collector.on_executed(Block(seq, 5, ()), _result(), b"")
     assert len(collector._waiting) == UNPROVEN_MAX
+
+
+def test_long_results_without_proof_make_way_by_their_bytes(
+    collector: ProofCollector, proven: list[ProvenBlock]
+) -> None:
+    blocks = [Block(seq, 5, ()) for seq in range(1, 5)]
+    for block in blocks[:2]:
+        collector.on_executed(block, replace(_long_result(block.seq), block_digest=block.digest), None)
+    collector.on_attest(0, replace(_attest(0), seq=2))  # forged: it proves nothing, and frees nothing
+    for block in blocks[2:]:
+        collector.on_executed(block, replace(_long_result(block.seq), block_digest=block.digest), None)
+    for block in blocks:
+        for replica in (0, 1):
+            attest = Attest(block.seq, block.digest, b"j" * 32, None, replica, b"")
+            signature = SIGNERS[replica].sign(attestation_message(REPLICAS, attest))
+            collector.on_attest(replica, replace(attest, signature=signature))
+    assert [block.height for block in proven] == [3, 4]

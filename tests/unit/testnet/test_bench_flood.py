@@ -2,19 +2,34 @@
 
 import pytest
 
-from testnet.bench_flood import compute_slope
+from testnet.bench_flood import compute_growth, grow_by_window
 
 
 @pytest.mark.parametrize(
-    ("sizes", "slope"),
+    ("sizes", "growth"),
     [
         ([], 0.0),
         ([5.0], 0.0),
         ([7.0] * 9, 0.0),
-        ([1.0, 3.0, 5.0], 2.0),
-        ([5.0, 4.0, 3.0, 2.0], -1.0),
-        ([1.0, 9.0, 1.0], 0.0),
+        ([1.0, 50.0, 99.0, 100.0, 100.0, 100.0], 0.0),  # what fills first does not count
+        ([0.0, 0.0, 0.0, 99.0, 100.0, 101.0], 0.02),
+        ([9.0, 9.0, 9.0, 101.0, 100.0, 99.0], -0.02),
+        ([9.0, 9.0, 9.0, 100.0, 130.0, 100.0], 0.0),  # a spike is no growth
     ],
 )
-def test_the_slope_is_that_of_the_best_line(sizes: list[float], slope: float) -> None:
-    assert compute_slope(sizes) == slope
+def test_growth_is_that_of_the_second_half(sizes: list[float], growth: float) -> None:
+    assert compute_growth(sizes) == growth
+
+
+@pytest.mark.parametrize(
+    ("sizes", "windows"),
+    [
+        ([], []),
+        ([5.0], []),
+        ([float(size) for size in range(21)], [10.0, 10.0]),
+        ([float(size) for size in range(24)], [10.0, 10.0, 3.0]),
+        ([3.0, 2.0], [-1.0]),
+    ],
+)
+def test_windows_tell_when_memory_grew(sizes: list[float], windows: list[float]) -> None:
+    assert grow_by_window(sizes) == windows
