@@ -125,9 +125,12 @@ class StateTransfer:
     # Starting
 
     def note(self, cert: CheckpointCert) -> None:
-        """Somebody shows a stable checkpoint: its state may be worth fetching."""
+        """Somebody shows a stable checkpoint: its state may be worth fetching.
+
+        To be healed, an older one will do, if every block above it is stored here.
+        """
         state = self._state
-        is_useful = cert.seq > state.committed or state.votes.heals
+        is_useful = cert.seq > state.committed or (state.votes.heals and cert.seq >= state.oldest - 1)
         if not is_useful or cert.seq in self._offers:
             return
         if cert != state.votes.stable:

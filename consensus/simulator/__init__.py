@@ -11,6 +11,7 @@ Read in this order:
     disk.py        torn commits, corrupt and misdirected records, and how they are noticed
     snapshot.py    a state in chunks; sync.py takes, serves and fetches it
     faults.py      when what strikes
+    operators.py   changes of validators, wedges, and healing, as people order them
     byzantine.py   replicas that lie, by strategy: liar.py, lies.py, noise.py, unfair.py, mutation.py
     twins.py       two cores under one key, on a schedule of leaders and partitions
     queues.py      every container of a replica and its bound

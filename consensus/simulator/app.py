@@ -94,18 +94,20 @@ class ChainApp:
         return Executed(block.seq, block.digest, self.journal_root, summary, self.epoch, self.boundary)
 
     def _schedule(self, seq: int, payload: bytes) -> None:
-        """Note a change, unless one is pending or it cannot be."""
+        """Note a change, unless one is pending or some of it cannot be."""
         if self.boundary:
             return
         keys = {member.id: member.key for member in self._members}
         for at in range(_HEAD, len(payload), _ENTRY):
             replica, key = int.from_bytes(payload[at : at + 8], "little"), payload[at + 8 : at + _ENTRY]
+            is_due = replica in keys or (key != REMOVED and replica not in self._used)
+            if not is_due or keys.get(replica) == key:
+                return  # a part of it was done or undone meanwhile: whoever wants the rest orders that
             if key == REMOVED:
-                keys.pop(replica, None)
-            elif replica in keys or replica not in self._used:
+                del keys[replica]
+            else:
                 keys[replica] = key
-        changes_nothing = len(payload) > _HEAD and keys == {m.id: m.key for m in self._members}
-        if keys and not changes_nothing and len(set(keys.values())) == len(keys):
+        if keys and len(set(keys.values())) == len(keys):
             self._members = tuple(Member(replica, key) for replica, key in sorted(keys.items()))
             self._used.update(keys)
             self.boundary = -(-(seq + self._window) // self._interval) * self._interval

@@ -92,7 +92,7 @@ class Checker:
         self._roots: dict[int, bytes] = {}
         self._marks: dict[int, tuple[int, ...]] = {}
         self._entered: dict[int, int] = {}
-        self._resumed_after = 0
+        self._resumed: set[int] = set()  # heights of wedges that the chain was led beyond
         self._genuine: dict[int, object] = {}
         self._times: dict[bytes, tuple[int, int]] = {}  # earliest and latest that honest replicas signed
         self._bounds = bounds
@@ -223,7 +223,7 @@ class Checker:
                 self._fail(node, f"starts epoch {epoch.number} after {result.seq}, not {boundary}")
         elif epoch.number > latest.epoch or self._epochs[epoch.number].record != epoch:
             self._fail(node, f"has other validators in epoch {epoch.number} than others")
-        if result.state.boundary > result.seq and result.state.boundary != self._resumed_after:
+        if result.state.boundary > result.seq and result.state.boundary not in self._resumed:
             known = self._boundaries.setdefault(epoch.number, result.state.boundary)
             if known != result.state.boundary:
                 self._fail(node, f"ends epoch {epoch.number} at {result.state.boundary}, others at {known}")
@@ -272,7 +272,7 @@ class Checker:
 
     def resume_after(self, height: int) -> None:
         """Operators lead the chain beyond this wedge."""
-        self._resumed_after = height
+        self._resumed.add(height)
         self._boundaries = {epoch: last for epoch, last in self._boundaries.items() if last != height}
 
     def _check_root(self, node: SimNode, seq: int, root: bytes) -> None:

@@ -19,7 +19,7 @@ from consensus.proofs import Epoch
 from consensus.quorum import ReplicaSet
 from consensus.replica import Replica, ReplicaConfig
 from consensus.signing import RecordingSigner, VoteRecord
-from consensus.simulator.app import REMOVED, make_change, make_payload
+from consensus.simulator.app import make_change, make_payload
 from consensus.simulator.byzantine import LIARS
 from consensus.simulator.chance import stream
 from consensus.simulator.checker import Checker, LivenessViolation
@@ -53,6 +53,7 @@ class Cluster:
     byzantine   what each lying replica does, by id
     faulty      ids that count against f: liars, bad disks, and whoever lost its memory
     lost        addresses that stay away for good: nothing is expected of them
+    leaving     sound validators that may be removed with nobody in their place: f is smaller then
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Cluster:
         self.fingerprint = 0
         self.submitted: dict[bytes, bytes] = {}
         self.lost: set[int] = set()
+        self.leaving: set[int] = set()
         self.counts: dict[str, int] = {}
         self._traces = trace
         self._replica_class = replica_class
@@ -268,21 +270,19 @@ class Cluster:
         self.submitted[batch_digest(payload)] = payload
         self._submit(payload, None)
 
-    def change_at_random(self) -> None:
-        """Rotate a validator's key, or have the next spare join, in its place or besides; liars, too."""
-        newest = self.checker.newest
-        chosen = self.rng.choice(newest.ids)
-        newcomer = max(self.options.n, max(newest.ids) + 1)
-        if newcomer < self._ids_max and self.rng.random() < 0.6:
-            self.restart(self._addresses[newcomer][0])
-            leaves = self.rng.random() < 0.7
-            self.count("change.replace" if leaves else "change.add")
-            removed = [(chosen, REMOVED)] if leaves else []
-            self.change(*removed, (newcomer, self.key(newcomer)))
-        else:
-            self.count("change.rotate")
-            rotated = newest.keys[chosen] == self.key(chosen)
-            self.change((chosen, self.key(chosen, rotated)))
+    @property
+    def ids_max(self) -> int:
+        """All ids are below it: those of the first validators, and of the spares."""
+        return self._ids_max
+
+    @property
+    def twins(self) -> tuple[int, ...]:
+        """Ids that two cores bear."""
+        return tuple(self._twins)
+
+    def addresses(self, node_id: int) -> Sequence[int]:
+        """Where the cores with this id are."""
+        return self._addresses[node_id]
 
     def key(self, node_id: int, rotated: bool = False) -> bytes:
         """The first key of a node, or its second."""
@@ -290,12 +290,20 @@ class Cluster:
 
     def resume_after(self, height: int) -> None:
         """Operators name the height of a wedge and restart every node."""
+        self.name_wedge(height)
+        for node in self.nodes:
+            self.reboot(node.address)
+
+    def name_wedge(self, height: int) -> None:
+        """From its next start on, each node goes on beyond the wedge at `height`."""
         self.config = replace(self.config, resume_after=height)
         self.checker.resume_after(height)
-        for node in self.nodes:
-            if node.up:
-                self.crash(node.address)
-                self.restart(node.address)
+
+    def reboot(self, address: int) -> None:
+        """Stop a node that is up, and start it again."""
+        if self.nodes[address].up:
+            self.crash(address)
+            self.restart(address)
 
     def epoch(self) -> Epoch:
         """The newest epoch an honest live replica is in."""
@@ -342,10 +350,24 @@ class Cluster:
             self.nodes[address].start()
             self.network.connect(address)
 
+    @property
+    def least_f(self) -> int:
+        """How many may be faulty although every sound validator leaves that was asked to."""
+        return (self.options.n - len(self.leaving) - 1) // 3
+
+    def note_leaving(self, node_id: int) -> None:
+        """A validator is asked to leave; unless it is faulty, those that remain bear fewer faults."""
+        if node_id not in self.faulty:
+            self.leaving.add(node_id)
+
+    def may_leave(self, node_id: int) -> bool:
+        """Whether those that remain bear all who are faulty, whatever becomes of changes still under way."""
+        left = self.options.n - len(self.leaving | {node_id})
+        return left > 0 and (node_id in self.faulty or len(self.faulty) <= (left - 1) // 3)
+
     def may_wipe(self, address: int) -> bool:
         """Whether f allows that this replica forgets all it promised: the protocol bears f such."""
-        node_id = self._ids[address]
-        return node_id in self.faulty or len(self.faulty) < self.replicas.f
+        return self._ids[address] in self.faulty or len(self.faulty) < self.least_f
 
     def wipe(self, address: int) -> None:
         """Give a node an empty disk. It is down until restarted, and counts as faulty from now on."""

@@ -24,6 +24,7 @@ class Ward:
     restart: Callable[[int], None]
     may_wipe: Callable[[int], bool]
     wipe: Callable[[int], None]
+    heal: Callable[[int], None]
     say: Callable[[str], None]
 
 
@@ -47,6 +48,7 @@ class Nemesis:
         self._plan(options.clock_jump_gap_us, self._clock_jump)
         self._plan(options.slow_gap_us, self._slow)
         self._plan(options.wipe_gap_us, self._wipe)
+        self._plan(options.heal_gap_us, self._heal)
 
     def stop(self) -> None:
         """Cause no more faults; what is down or cut stays so."""
@@ -107,6 +109,9 @@ class Nemesis:
         if self._ward.may_wipe(victim.address):
             self._ward.wipe(victim.address)
             self._scheduler.after(self._duration(self._options.down_us), self._restart, victim)
+
+    def _heal(self) -> None:
+        self._ward.heal(self._victim().address)
 
     # Links
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from consensus.durable import VoteLog
+from consensus.durable import HEAL, VoteLog, plan_heal
 from consensus.effects import (
     BatchReady,
     Blame,
@@ -19,11 +19,13 @@ from consensus.effects import (
     Connected,
     Diverged,
     Effect,
+    Erase,
     Event,
     Execute,
     Executed,
     ForgetBatches,
     InstallState,
+    Persist,
     Received,
     Send,
     SendBatches,
@@ -130,16 +132,32 @@ class SimNode:
         for name, payload in self.disk.batches.items():
             if name not in self.disk.listed:
                 self._inbox.append(_batch_ready(name, payload, self.id))
-        for seq in range(self.app.height + 1, self.disk.committed + 1):
-            self._to_execute.append(self.disk.read_block(seq).block)
-        self._execute_next()
+        if not self._heals:
+            for seq in range(self.app.height + 1, self.disk.committed + 1):
+                self._to_execute.append(self.disk.read_block(seq).block)
+            self._execute_next()
         self._commit(effects)
+
+    @property
+    def _heals(self) -> bool:
+        """Whether nothing may run before a state came from others."""
+        return HEAL in self.votes
+
+    def plan_heal(self) -> None:
+        """While it is stopped: have the next start begin with state transfer."""
+        completed = self.disk.recover()
+        if completed and self.observer:
+            self.observer.on_durable(self, completed)
+        for key, value in plan_heal(self.disk.votes, self.disk.committed).items():
+            self.disk.apply([Erase(key) if value is None else Persist(key, value)], {})
 
     def _replay(self) -> None:
         """Run stored blocks again: up to the stable checkpoint at least, the rest now or by the executor."""
         stable = VoteLog(lambda effect: None, self.votes).low
         last = self.disk.committed
         self.replayed = []
+        if self._heals:
+            return
         if self.disk.snapshot is not None:
             self._restore(self.disk.snapshot[1])
         base = self.app.height
@@ -337,6 +355,7 @@ class SimNode:
             caused = step(event, now_us)
             for effect in caused:
                 if isinstance(effect, ForgetBatches):
+                    self._note("batches_forgotten")
                     self._forget(effect.digests)
             effects += caused
         if self.observer:
@@ -369,13 +388,25 @@ class SimNode:
         self._release(effects)
 
     def _make_durable(self, effects: list[Effect]) -> None:
+        stored = self.disk.committed
         self.disk.apply(effects, self.pool)
         if self.disk.snapshot and any(isinstance(effect, SwapState) for effect in effects):
-            self.app.restore(self.disk.snapshot[1])
+            self._go_on_from(self.disk.snapshot[1], stored)
         if self.signer:
             self.signer.take_fresh()
         if self.observer:
             self.observer.on_durable(self, effects)
+
+    def _go_on_from(self, snapshot: Snapshot, stored: int) -> None:
+        """A fetched state took the place of our own: blocks above it run again, up to `stored`.
+
+        What this turn delivers besides is to run after them, and comes as `Execute`, as ever.
+        """
+        self.app.restore(snapshot)
+        for seq in range(snapshot.height + 1, stored + 1):
+            self._note("stored_blocks_run")
+            self._to_execute.append(self.disk.blocks[seq].block)
+        self._execute_next()
 
     def _release(self, effects: list[Effect]) -> None:
         try:

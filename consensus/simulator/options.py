@@ -64,6 +64,7 @@ class FaultOptions:
     clock_jump   a clock leaps by up to `clock_jump_us`, either way; `clock_skew_us` is there from the start
     slow         a node takes `SLOWNESS` times as long to commit and to execute
     wipe         a disk is replaced by an empty one, as far as f allows
+    heal         an operator has a node fetch its state from others, though it has one
     timer_late   this share of timers fires up to `timer_late_us` late
     """
 
@@ -83,6 +84,7 @@ class FaultOptions:
     slow_gap_us: int = 0
     slow_us: int = 1_000_000
     wipe_gap_us: int = 0
+    heal_gap_us: int = 0
     timer_late_rate: float = 0.0
     timer_late_us: int = 0
 
@@ -110,7 +112,8 @@ class SimOptions:
     `twin_views`: so many first views follow a drawn schedule of leaders and of partitions in each phase.
     `leave_dead` replicas stay away in the end; more than f allows, and only safety is demanded.
     `spares` nodes with the next ids stay away until they are started: validators to come.
-    `changes` of validators are ordered while faults strike: a new key, or a spare in another's place.
+    `changes` of validators are ordered while faults strike: one joins, leaves, is replaced, or has a new key.
+    `wedges` stop the chain, until operators name the height; every node is restarted then.
     `signers_remember` gives honest replicas signers that refuse to contradict themselves.
     """
 
@@ -139,6 +142,7 @@ class SimOptions:
     signers_remember: bool = True
     spares: int = 0
     changes: int = 0
+    wedges: int = 0
 
     def calm(self) -> "SimOptions":
         """The same cluster and work without a single fault."""
@@ -151,6 +155,7 @@ class SimOptions:
             twin_views=0,
             leave_dead=0,
             changes=0,
+            wedges=0,
         )
 
 
@@ -184,11 +189,13 @@ def draw_options(rng: Random, n: int) -> SimOptions:
         request_timeout_us=rng.choice((150, 400, 1_000)) * MS_US,
         view_timeout_us=rng.choice((150, 400, 1_000)) * MS_US,
     )
-    if "twins" in strategies and rng.random() < 0.6:
-        return _scheduled(rng, options)
-    if "twins" not in strategies and n > 1 and rng.random() < 0.3:
+    has_twins = "twins" in strategies
+    if has_twins and rng.random() < 0.6:
+        options = _scheduled(rng, options)
+    if n > 1 and rng.random() < (0.6 if has_twins else 0.3):
         changes = rng.randint(1, 3)
-        return replace(options, changes=changes, spares=changes, leave_dead=0)
+        wedges = 1 if rng.random() < 0.4 else 0
+        options = replace(options, changes=changes, wedges=wedges, spares=changes, leave_dead=0)
     return options
 
 
@@ -248,6 +255,7 @@ def _draw_faults(rng: Random, spare: int) -> FaultOptions:
         wipe_gap_us=_maybe_gap(rng, 0.4) if spare else 0,
         timer_late_rate=_maybe(rng, 0.25, 0.5),
         timer_late_us=rng.choice((10, 100, 1_000)) * MS_US,
+        heal_gap_us=_maybe_gap(rng, 0.15),
     )
 
 

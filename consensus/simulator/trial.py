@@ -18,6 +18,7 @@ from consensus.simulator.chance import stream
 from consensus.simulator.checker import LivenessViolation
 from consensus.simulator.cluster import RETRY_US, Cluster, check_agreement
 from consensus.simulator.faults import Nemesis, Ward
+from consensus.simulator.operators import Operators
 from consensus.simulator.options import SimOptions, draw_options
 from consensus.simulator.scheduler import SECOND_US
 
@@ -42,6 +43,7 @@ class SimResult:
 def rage(cluster: Cluster) -> None:
     """Submit the work at random moments while faults strike."""
     options, scheduler = cluster.options, cluster.scheduler
+    operators = Operators(cluster, stream(cluster.seed, "operators"))
     ward = Ward(
         cluster.nodes,
         cluster.network,
@@ -49,13 +51,16 @@ def rage(cluster: Cluster) -> None:
         cluster.restart,
         cluster.may_wipe,
         cluster.wipe,
+        operators.heal,
         cluster.say,
     )
     nemesis = Nemesis(scheduler, stream(cluster.seed, "faults"), options.faults, ward)
     for _ in range(options.batches):
         scheduler.at(cluster.rng.randrange(options.fault_phase_us), cluster.submit)
     for _ in range(options.changes):
-        scheduler.at(cluster.rng.randrange(options.fault_phase_us), cluster.change_at_random)
+        scheduler.at(cluster.rng.randrange(options.fault_phase_us), operators.change)
+    for _ in range(options.wedges):
+        scheduler.at(cluster.rng.randrange(options.fault_phase_us), operators.wedge)
     scheduler.after(RETRY_US, cluster.retry)
     cluster.run_for(options.fault_phase_us)
     nemesis.stop()
@@ -88,7 +93,7 @@ def _choose_core(cluster: Cluster) -> None:
     """Pick who stays away: dead, or alive behind a partition. Liars stay, and go on lying, or leave, too."""
     rng = stream(cluster.seed, "core")
     sound = [node for node in cluster.honest if node.id not in cluster.faulty]
-    spare = cluster.replicas.f - len(cluster.faulty)
+    spare = cluster.least_f - len(cluster.faulty)
     wanted = cluster.options.leave_dead
     away = wanted if wanted > cluster.replicas.f else max(0, min(wanted, spare))
     gone = [node.address for node in rng.sample(sound, min(away, len(sound)))]

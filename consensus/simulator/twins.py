@@ -14,7 +14,7 @@ from random import Random
 from typing import Protocol
 
 from consensus.messages import Commit, Complain, Message, NewView, Prepare, PrePrepare, ViewChange
-from consensus.quorum import ReplicaSet
+from consensus.quorum import ReplicaSet, round_of
 from consensus.simulator.scheduler import SECOND_US, Scheduler
 
 PHASES: dict[type, int] = {PrePrepare: 0, Prepare: 1, Commit: 2, Complain: 3, ViewChange: 4, NewView: 5}
@@ -38,7 +38,7 @@ class ScheduledReplicas(ReplicaSet):
 
 
 class Schedule:
-    """Partitions of the first `views` views, phase by phase; every later view is whole."""
+    """Partitions of the first `views` views of each epoch, phase by phase; every later view is whole."""
 
     def __init__(self, rng: Random, addresses: int, views: int) -> None:
         self._rng = rng
@@ -67,7 +67,7 @@ class Schedule:
             return True
         else:
             phase, view = REPAIR, self._latest
-        if view >= self._views:
+        if round_of(view) >= self._views:
             return True
         parts = self._parts.get((view, phase))
         if parts is None:

@@ -205,6 +205,53 @@ def test_a_liar_decides_nothing_after_its_removal(seed: int, strategy: str) -> N
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_seven_validators_shrink_to_four_and_the_quorum_with_them(seed: int) -> None:
+    """Nobody comes in place of those who leave; two of the four that are left do not decide."""
+    cluster = Cluster(n=7, seed=seed, options=replace(CALM, n=7, spares=0))
+    cluster.retry()
+    for number, node_id in enumerate((0, 3, 6), 1):
+        cluster.change((node_id, REMOVED))
+        work(cluster, 5)
+        run_until_epoch(cluster, number)
+    assert [member.id for member in cluster.epoch().members] == [1, 2, 4, 5]
+    cluster.crash(1)
+    work(cluster, 5)
+    finish(cluster)
+    cluster.crash(2)
+    height = max(cluster.checker.committed)
+    work(cluster, 5)
+    cluster.run_for(5 * SECOND_US)
+    assert max(cluster.checker.committed) == height
+    cluster.restart(1)
+    finish(cluster)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("change", ["replace", "remove", "rotate"])
+@pytest.mark.parametrize("twin_views", [0, 4])
+def test_two_cores_under_one_key_fork_no_epoch(seed: int, change: str, twin_views: int) -> None:
+    """A twin is replaced, removed or has another key; both cores go on, whatever they are then."""
+    options = replace(CALM, strategies=("twins",), twin_views=twin_views, request_timeout_us=150_000)
+    cluster = Cluster(n=4, seed=seed, options=options)
+    cluster.retry()
+    (twin,) = cluster.twins
+    work(cluster, 5)
+    cluster.restart(cluster.addresses(4)[0])
+    changes = {
+        "replace": [(twin, REMOVED), (4, cluster.key(4))],
+        "remove": [(twin, REMOVED)],
+        "rotate": [(twin, cluster.key(twin, rotated=True))],
+    }
+    cluster.change(*changes[change])
+    work(cluster)
+    cluster.heal()
+    run_until_epoch(cluster, 1)
+    work(cluster, 10)
+    finish(cluster)
+    assert (twin in cluster.checker.newest) == (change == "rotate")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_wedged_chain_stops_until_operators_resume_it(seed: int) -> None:
     cluster = Cluster(n=4, seed=seed, options=CALM)
     cluster.retry()

@@ -254,6 +254,51 @@ def test_a_replica_that_lost_everything_goes_on_from_a_state_that_others_serve(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_a_healed_node_runs_the_blocks_that_it_stored_above_the_state_it_fetched(seed: int) -> None:
+    """Nothing new is ordered meanwhile: what runs is on its own disk."""
+    cluster = Cluster(n=4, seed=seed)
+    cluster.retry()
+    while cluster.honest[0].disk.snapshot is None or cluster.honest[0].app.height % 8 != 3:
+        cluster.submit(to=0)
+        cluster.run_for(100_000)
+    cluster.run_until_quiet()
+    node, height = cluster.honest[2], cluster.honest[0].app.height
+    cluster.crash(2)
+    node.plan_heal()
+    cluster.restart(2)
+    assert node.app.height == 0
+    cluster.run_until_quiet()
+    check_agreement(cluster)
+    assert node.app.height == height
+    assert node.counters["node.stored_blocks_run"] == 3
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_payloads_that_a_skipped_block_holds_are_let_go_by_who_fetched_a_state(seed: int) -> None:
+    """It was cut off while batches that it held were ordered; then it goes on from a state instead."""
+    cluster = Cluster(n=4, seed=seed, options=replace(CALM, transfer_gap=4, catch_up_blocks=1))
+    cluster.retry()
+    cluster.submit(batches=3, to=0)
+    cluster.run_for(1_000)
+    cluster.isolate(3)
+    held = set(cluster.nodes[3].pool)
+    for _ in range(60):
+        cluster.submit(to=0)
+        cluster.run_for(50_000)
+    for node in cluster.nodes[:3]:
+        assert node.disk.snapshot is not None
+        node.disk.prune(node.disk.snapshot[1].height)
+        cluster.crash(node.address)
+        cluster.restart(node.address)
+    cluster.heal()
+    cluster.submit(batches=2, to=1)
+    cluster.run_until_quiet()
+    check_agreement(cluster)
+    assert held and not held & set(cluster.nodes[3].pool)
+    assert cluster.nodes[3].counters["node.batches_forgotten"] == 1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_bad_disk_stops_its_node_loudly_and_nothing_wrong_leaves_it(seed: int) -> None:
     disk = DiskOptions(bad_disks=1, read_fault_rate=0.05, write_fault_rate=0.1, misdirect_rate=0.1)
     cluster = Cluster(n=4, seed=seed, options=replace(CALM, disk=disk))

@@ -81,5 +81,15 @@ def test_every_kind_of_liar_is_drawn() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_validators_change_while_faults_strike(seed: int) -> None:
-    options = replace(draw_options(Random(seed), 4), changes=3, spares=3, leave_dead=0, twin_views=0)
+    n = (4, 7)[seed % 2]
+    options = replace(
+        draw_options(Random(seed), n), changes=3, wedges=seed % 3, spares=3, leave_dead=0, twin_views=0
+    )
+    assert run(seed, n, options).failure == ""
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_nodes_are_healed_while_faults_strike(seed: int) -> None:
+    drawn = draw_options(Random(seed), 4)
+    options = replace(drawn, faults=replace(drawn.faults, heal_gap_us=600_000))
     assert run(seed, 4, options).failure == ""

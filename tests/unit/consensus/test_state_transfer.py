@@ -63,7 +63,9 @@ SIGNED = (Prepare, Commit, Attest, Complain, ViewChange)
 class Joiner:
     """Replica 3 of 4 on its own; the test plays its peers and its disk."""
 
-    def __init__(self, durable: dict[bytes, bytes] | None = None, committed: int = 0) -> None:
+    def __init__(
+        self, durable: dict[bytes, bytes] | None = None, committed: int = 0, oldest: int = 1
+    ) -> None:
         self.voters = Voters(4, CONFIG.window, CONFIG.checkpoint_interval)
         self.disk = dict(durable or {})
         self.now_us = TIME_MS * 1000
@@ -77,6 +79,7 @@ class Joiner:
             self.disk,
             committed,
             0,
+            oldest=oldest,
         )
         self._take(self.replica.start(self.now_us))
 
@@ -614,6 +617,15 @@ def test_a_healed_replica_attests_only_above_what_it_attested():
     state = joiner.cert(12).state
     joiner.step(Executed(12, make_block(12, 12).digest, digest("journal"), state))
     assert [m.seq for m in joiner.signed() if isinstance(m, Attest)] == [12]
+
+
+def test_a_state_that_the_stored_blocks_do_not_lead_on_from_heals_nobody():
+    joiner = Joiner({HEAL: b"", ATTESTED: (24).to_bytes(8, "big")}, committed=24, oldest=17)
+    joiner.offer(0, 12, 24)
+    joiner.offer(1, 12, 24)
+    assert joiner.replica.transfer == Progress(0, 0, 0) and not joiner.sent(FetchManifest)
+    joiner.offer(2, 16, 24)
+    assert joiner.replica.transfer == Progress(16, 0, 0)
 
 
 def test_healing_keeps_every_promise_about_the_order():
