@@ -11,7 +11,11 @@ A client that was away for long trusts that the validators of its last known epo
 corrupted since then. Whoever holds a quorum of an old epoch's keys can show it another future. Whoever
 holds f+1 of them can still sign results of that epoch's blocks, and of blocks up to `REACH` above the newest
 checkpoint known here, as long as no later epoch is known. So start from a recent epoch where one
-is at hand, advance often, and let present validators confirm results of epochs that are over.
+is at hand, and advance often.
+
+Of epochs that are over, f+1 signatures prove nothing by themselves: f+1 of those keys may be stolen by
+now. It takes a quorum of them, unless the caller has present validators confirm the same (`is_confirmed`).
+What must hold now is asked of the newest epoch alone: `verify_present`.
 """
 
 import struct
@@ -50,6 +54,7 @@ REACH = 4096
 BALANCES, VALIDATORS = "balances", "validators"  # tables
 BALANCE_ROW = struct.Struct("<iiqqq")
 _PLACE_MAX = 1 << 62
+PAST = "past"  # code: what was signed in an epoch that is over says nothing of now
 
 
 class Unproven(ProtocolError):
@@ -104,6 +109,7 @@ class LightClient:
         self._verifier = verifier or Ed25519Verifier()
         self._checkpoint = epoch.first_seq - 1
         self._reach = self._checkpoint + REACH
+        self._start = b""  # the result that the newest epoch's proof signs
 
     @property
     def epoch(self) -> Epoch:
@@ -149,6 +155,7 @@ class LightClient:
         self.verify_checkpoint(cert)
         self._epochs.append(ReplicaSet(self._chain_id, epoch))
         self._reach = cert.seq + REACH
+        self._start = cert.result_digest
 
     # Certificates
 
@@ -159,6 +166,18 @@ class LightClient:
         if cert.seq > self._checkpoint:
             self._checkpoint = cert.seq
             self._reach = cert.seq + (REACH if cert.state.epoch == replicas.record.digest else 0)
+
+    def verify_present(self, cert: CheckpointCert) -> None:
+        """Raise `Unproven` unless this is a checkpoint of the newest epoch known, or that which it began
+        with: whoever stole the keys of an epoch that is over cannot sign either."""
+        first = self.epoch.first_seq
+        is_start = cert.seq == first - 1 and cert.result_digest == self._start
+        _require(
+            cert.seq >= first or is_start,
+            PAST,
+            f"checkpoint {cert.seq} is of an epoch that is over; epoch {self.epoch.number} began at {first}",
+        )
+        self.verify_checkpoint(cert)
 
     def verify_block(self, view: int, seq: int, block_digest: bytes, commits: Sequence[Vote]) -> None:
         """Raise `Unproven` unless a quorum of the block's epoch committed it at `seq`."""
@@ -177,11 +196,13 @@ class LightClient:
         journal_root: bytes,
         state_digest: bytes,
         votes: Sequence[Vote],
+        is_confirmed: bool = False,
     ) -> None:
         """Raise `Unproven` unless f+1 validators of the block's epoch attest its result: one is honest.
 
         Above `reach` it takes a quorum: f+1 may be retired and their keys stolen, which a newer epoch or
-        checkpoint would show.
+        checkpoint would show. So it does in an epoch that is over, unless the caller lets f+1 of the newest
+        validators tell the same (`is_confirmed`).
         `state_digest` is that of the state summary at checkpoints, empty elsewhere. Votes that count for
         nothing are passed over: whoever hands over a receipt may add some.
         """
@@ -190,7 +211,8 @@ class LightClient:
         kind = CHECKPOINT if state_digest else ATTEST
         result = compute_result_digest(block_digest, journal_root, state_digest)
         message = self._message(replicas, kind, 0, height, result)
-        needed = replicas.weak_quorum if height <= self._reach else replicas.quorum
+        is_open = is_confirmed or replicas is self._epochs[-1]
+        needed = replicas.weak_quorum if is_open and height <= self._reach else replicas.quorum
         signed_by: set[int] = set()
         for vote in votes:
             if vote.replica in replicas and vote.replica not in signed_by:
@@ -201,7 +223,7 @@ class LightClient:
         raise Unproven(
             "too-few-votes" if len(signed_by) < replicas.weak_quorum else "stale",
             f"only {len(signed_by)} validators of epoch {replicas.epoch} attest the result of block {height};"
-            f" {needed} are needed, since f+1 suffice up to block {self._reach}",
+            f" {needed} are needed, since f+1 suffice from block {self.epoch.first_seq} to {self._reach}",
         )
 
     # Contents

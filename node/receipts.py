@@ -112,7 +112,8 @@ def build_receipt(block: ProvenBlock, envelope_index: int, detail: Detail) -> Re
 
 class ReceiptVerifier:
     """Checks receipts of one network, each by the validators of its height, as far as `light` knows them.
-    Remembers attested results and chunks it has already checked."""
+    Of an epoch that is over it takes f+1, which is good only if present validators show the same (see
+    `client.submit`). Remembers attested results and chunks it has already checked."""
 
     def __init__(self, light: LightClient) -> None:
         self._light = light
@@ -155,7 +156,7 @@ class ReceiptVerifier:
         key = (receipt.height, receipt.block_digest, journal_root, receipt.state_digest)
         if key in self._attested:
             return
-        self._light.verify_result(*key, receipt.attestations)
+        self._light.verify_result(*key, receipt.attestations, is_confirmed=True)
         self._attested[key] = None
         if len(self._attested) > ROOTS_KEPT:
             self._attested.popitem(last=False)

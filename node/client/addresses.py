@@ -56,7 +56,7 @@ class Addresses:
         members = [member.id for member in self._light.epoch.members]
         if len(answer.pages) > len(members):
             raise Unproven("oversized", f"{len(answer.pages)} pages tell of {len(members)} validators")
-        self._light.verify_checkpoint(answer.cert)
+        self._light.verify_present(answer.cert)
         pages: dict[int, np.ndarray] = {}
         for proof in answer.pages:
             if (proof.name, proof.row_size) != (VALIDATORS, VALIDATOR.itemsize):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trio
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.light import LightClient, Unproven
+from consensus.primitives.errors import InputError
 from consensus.primitives.trees import GROUP_SIZE, PAGE_SIZE, PageProof
 from engine.commands import RegisterAsset
 from engine.layout import BALANCE
@@ -91,6 +93,10 @@ def _lie(net: MemoryNetwork, lie: Lie, *nodes: int) -> list[int]:
     return told
 
 
+def _refuse() -> NoReturn:
+    raise InputError("SYNCING", "ask another node")
+
+
 def _page(answer: BalanceAnswer) -> PageProof:
     assert answer.page is not None
     return answer.page
@@ -163,6 +169,35 @@ async def test_validators_of_an_earlier_epoch_prove_nothing_of_a_later_one(tmp_p
         assert (await client.prove_balance(1, "USD")).available == 7
         with pytest.raises(NotConnected, match="bad-signature"):
             await client.status(0)
+
+
+async def test_who_was_a_validator_denies_nothing_and_a_past_checkpoint_shows_nothing(tmp_path):
+    """The proofs are sound, and of an epoch that is over: they say nothing of now, and are no lies."""
+    async with _bank(tmp_path) as (net, client):
+        await client.deposit(1, "USD", 1)
+        old = net.ledger.prove_balance(1, 0)
+        denied = BalanceAnswer(old.cert, None)
+        net.ledger.replace_validators()
+        await client.deposit(1, "USD", 1)
+        await client.sync_epochs()
+        told = _lie(net, lambda _: denied, 0, 1) + _lie(net, lambda _: old, 2)
+        assert (await client.prove_balance(1, "USD")).available == 7
+        assert (await client.status(0)).replica == 0  # nobody is distrusted for it
+        assert set(told) <= {0, 1, 2}
+        _lie(net, lambda _: denied, 0, 1, 2, 3)
+        client.timeout_s = 0.5
+        with pytest.raises(NotConnected, match="past"):
+            await client.prove_balance(1, "USD")
+
+
+async def test_a_balance_is_not_believed_before_a_quorum_said_who_validates_now(tmp_path):
+    async with _bank(tmp_path) as (net, _):
+        for node in net.nodes[2:]:
+            node.epoch_proofs = _refuse  # type: ignore[method-assign]
+        async with open_client(net.network, net.ledger.admin, prefer=0) as client:
+            client.timeout_s = 1
+            with pytest.raises(NotConnected):
+                await client.prove_balance(1, 0)
 
 
 async def test_a_client_of_genesis_follows_new_validators_to_their_proof(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from consensus.light import REACH, BlockSummary, LightClient, Unproven
+from consensus.light import PAST, REACH, BlockSummary, LightClient, Unproven
 from consensus.primitives.crypto import digest
 from consensus.primitives.merkle import Tree, hash_leaf
 from consensus.primitives.trees import CHUNK_SIZE, RECORD_SIZE
@@ -153,7 +153,7 @@ def test_results_and_blocks_are_checked_by_the_validators_of_their_height() -> N
     for epoch, height in ((GENESIS, 40), (FIRST, 41), (FIRST, 79), (SECOND, 81)):
         replicas = ReplicaSet(CHAIN, epoch)
         votes = sign(epoch.number, ATTEST, 0, height, result, replicas.ids[-replicas.weak_quorum :])
-        light.verify_result(height, BLOCK, JOURNAL, b"", votes)
+        light.verify_result(height, BLOCK, JOURNAL, b"", votes, is_confirmed=True)
         for too_few in (votes[1:], (votes[0],) * len(votes), ()):
             with pytest.raises(Unproven, match="too-few-votes"):
                 light.verify_result(height, BLOCK, JOURNAL, b"", too_few)
@@ -162,6 +162,33 @@ def test_results_and_blocks_are_checked_by_the_validators_of_their_height() -> N
         light.verify_block(view, height, BLOCK, commits)
         with pytest.raises(Unproven):
             light.verify_block(view, height, JOURNAL, commits)
+
+
+def test_of_an_epoch_that_is_over_f_plus_one_votes_prove_nothing_by_themselves() -> None:
+    light = client(TO_FIRST)
+    result = compute_result_digest(BLOCK, JOURNAL, b"")
+    few, enough = (sign(1, ATTEST, 0, 79, result, signers) for signers in ((1, 2), (1, 2, 3)))
+    light.verify_result(79, BLOCK, JOURNAL, b"", few)
+    light.advance(TO_SECOND)
+    with pytest.raises(Unproven, match="stale"):
+        light.verify_result(79, BLOCK, JOURNAL, b"", few)
+    light.verify_result(79, BLOCK, JOURNAL, b"", few, is_confirmed=True)
+    light.verify_result(79, BLOCK, JOURNAL, b"", enough)
+
+
+def test_what_holds_now_is_not_for_former_validators_to_say() -> None:
+    """Not even if all their keys were stolen, and not at the very block that ended their epoch."""
+    light = client(TO_FIRST, TO_SECOND)
+    light.verify_present(certify(SECOND, 120, SECOND))
+    light.verify_present(TO_SECOND.cert)
+    other = StateSummary(digest("another state"), (STATE,), SECOND.digest, 0)
+    bare = replace(TO_SECOND.cert, state=other, votes=())
+    forged = replace(bare, votes=sign(1, CHECKPOINT, 0, 80, bare.result_digest, (1, 2, 3)))
+    light.verify_checkpoint(forged)
+    for cert in (forged, certify(FIRST, 79, FIRST), TO_FIRST.cert):
+        with pytest.raises(Unproven) as refused:
+            light.verify_present(cert)
+        assert refused.value.code == PAST
 
 
 def test_from_a_trusted_epoch_it_knows_nothing_of_earlier_ones() -> None:

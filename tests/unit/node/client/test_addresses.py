@@ -35,6 +35,7 @@ NETWORK = Network(
     "test", FOUNDERS, (KEYS[19],), Rules(), Capacity(1000, 16, 2000, 16, 10_000, 2000, 100, 100)
 )
 MEMBERS = (0, 1, 2, 9)  # 9 is on the second page
+LATER: dict[str, Any] = {"seq": 192, "voters": (0, 1, 9)}  # signed in the epoch itself
 EPOCH = Epoch(1, 161, tuple(Member(n, KEYS[n]) for n in MEMBERS))
 
 
@@ -106,7 +107,7 @@ async def test_one_node_proves_where_all_members_are(world, seq):
 
 
 async def test_a_founder_that_moved_is_found_where_it_is_now_and_the_others_where_the_file_says(world):
-    await world.addresses.hear(Teller(answer(moved=0)))
+    await world.addresses.hear(Teller(answer(**LATER, moved=0)))
     places = [item.client_address.port for item in world.nodes.reached()]
     assert places == [777, 201, 202, 209]
     assert world.nodes.reached()[1] == FOUNDERS[1]
@@ -122,7 +123,7 @@ async def test_a_snapshot_of_another_epoch_says_nothing_and_is_no_lie(world):
     [{"certificate": b"no certificate"}, {"client_address": b"nowhere"}, {"client_address": b"\xff:1"}],
 )
 async def test_a_validator_that_cannot_be_reached_as_told_keeps_nobody_from_the_others(world, change):
-    await world.addresses.hear(Teller(answer(**change)))
+    await world.addresses.hear(Teller(answer(**LATER, **change)))
     assert world.addresses.is_settled and world.nodes.order() == [0, 1, 2]
 
 
@@ -136,6 +137,7 @@ def _with(proof: PageProof, **changes: Any) -> ValidatorsAnswer:
 
 
 LIES = {
+    "another beginning of the epoch, by stolen keys": lambda good: answer(client_address=b"127.0.0.1:666"),
     "another row under the quorum's signature": lambda good: _other_page(good),
     "another state, signed by too few": lambda good: answer(voters=(0, 1), client_address=b"127.0.0.1:666"),
     "no page of one member": lambda good: replace(good, pages=good.pages[:1]),
