@@ -29,6 +29,7 @@ FOREIGN_COMMANDS_FIRST = 1024  # numbers of commands that plugins from elsewhere
 PRICE_LEVELS_MAX = 1 << 26  # of one market
 FEE_E6_MAX = 100_000  # 10 %
 DECIMALS_MAX = 18
+DAY_MS = 86_400_000
 EXPIRY_NEVER = 2**63 - 1
 _NESTED = "a command has an array inside"
 _NAME = re.compile(r"[A-Z0-9][A-Z0-9._/-]{0,15}")
@@ -136,7 +137,26 @@ class SetMarketStatus(NamedTuple):
     """By the venue: open or close a market. Cancels are always taken."""
 
     market: MarketId
-    status: Annotated[int, Bounds(min(MarketStatus), max(MarketStatus))]
+    status: Annotated[int, Bounds(min(MarketStatus), MarketStatus.DELISTED)]
+
+
+class CallAuction(NamedTuple):
+    """By the venue: orders gather until `ends_ms` of ledger time, trade at one price, and the market goes
+    into status `then`."""
+
+    market: MarketId
+    ends_ms: Annotated[int, Bounds(1, EXPIRY_NEVER)]
+    then: Annotated[int, Bounds(min(MarketStatus), MarketStatus.CANCEL_ONLY)]
+
+
+class ScheduleAuctions(NamedTuple):
+    """By the venue: a call of `call_ms` begins at every ledger time that is `offset_ms` modulo `period_ms`.
+    Period 0: no more of them."""
+
+    market: MarketId
+    period_ms: Annotated[int, Bounds(0, 366 * DAY_MS)]
+    offset_ms: Annotated[int, Bounds(0, 366 * DAY_MS)]
+    call_ms: Annotated[int, Bounds(1, DAY_MS)]
 
 
 class AddValidator(NamedTuple):
@@ -214,6 +234,8 @@ class CommandNumber(IntEnum):
     WEDGE = 16
     SET_EXCLUSION_RULE = 17
     CONVICT = 18  # nobody's command: the line that accepted evidence leaves
+    CALL_AUCTION = 35
+    SCHEDULE_AUCTIONS = 36
 
 
 class CommandKind(NamedTuple):

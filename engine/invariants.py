@@ -55,7 +55,7 @@ def check_books(state: State) -> None:
     ensure(bool(np.all(live["leaves"] > 0)), "a live order has nothing left to fill")
     ensure(live.shape[0] == state.count["orders_live"], "live orders do not match their counter")
     _check_holds(state, live, live["leaves"] + hidden)
-    _check_levels(state, live)
+    _check_levels(state, live, live["leaves"] + hidden)
     _check_own_lists(state, rows)
     for name, field in (("accounts", "account"), ("markets", "market")):
         columns = _used(state, name)
@@ -97,7 +97,7 @@ def _check_holds(state: State, live: np.ndarray, open_lots: np.ndarray) -> None:
     ensure(not wrong, f"balance rows {wrong[:5]} hold something else than their open orders")
 
 
-def _check_levels(state: State, live: np.ndarray) -> None:
+def _check_levels(state: State, live: np.ndarray, open_lots: np.ndarray) -> None:
     """The lots of a level, and the best prices, are those of its orders."""
     levels, markets = _used(state, "levels"), _used(state, "markets")
     starts = np.where(
@@ -105,7 +105,7 @@ def _check_levels(state: State, live: np.ndarray) -> None:
     )
     rows = starts + live["price"]
     lots = np.zeros(levels["qty"].shape[0], dtype=np.int64)
-    np.add.at(lots, rows, live["leaves"])
+    np.add.at(lots, rows, open_lots)
     ensure(np.array_equal(lots, levels["qty"]), "a level's lots are not those of its orders")
     for market in range(markets["best_bid"].shape[0]):
         own = live[live["market"] == market]

@@ -99,7 +99,8 @@ MARKET = np.dtype(
         ("mark_price", "<i8"),  # ticks, what clearing values positions at; 0: unknown
         ("band_low", "<i8"),  # no trade happens below; 0: no bound
         ("band_high", "<i8"),  # nor above; 0: no bound
-        ("reserved", "u1", (80,)),
+        ("reopen_ms", "<i8"),  # while halted: when the call that reopens it begins; 0: nobody said
+        ("reserved", "u1", (72,)),
     ]
 )  # 256 bytes; row = market id
 
@@ -107,7 +108,7 @@ LEVEL = np.dtype(
     [
         ("head", "<i4"),  # oldest order
         ("tail", "<i4"),
-        ("qty", "<i8"),  # open lots
+        ("qty", "<i8"),  # open lots, shown and hidden
     ]
 )  # 16 bytes; row = bid_start or ask_start + price. Row ids are stored plus one, so zero pages mean empty.
 

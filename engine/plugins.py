@@ -4,6 +4,7 @@ import importlib
 
 from consensus.primitives.errors import ConfigError
 from engine.accounts.plugin import AccountsPlugin
+from engine.auctions.plugin import AuctionsPlugin
 from engine.genesis import Genesis
 from engine.markets.plugin import MarketsPlugin
 from engine.plugin import Plugin
@@ -13,7 +14,12 @@ from engine.validators.plugin import ValidatorsPlugin
 
 def make_plugins(genesis: Genesis) -> tuple[Plugin, ...]:
     """The rulebook of a ledger, in registry order. `ConfigError` names a plugin that is not to be had."""
-    own: tuple[Plugin, ...] = (AccountsPlugin(), MarketsPlugin(), ValidatorsPlugin(genesis))
+    own: tuple[Plugin, ...] = (
+        AccountsPlugin(),
+        MarketsPlugin(),
+        AuctionsPlugin(genesis),
+        ValidatorsPlugin(genesis),
+    )
     return own + tuple(_load(name, genesis) for name in genesis.plugins)
 
 

@@ -85,6 +85,11 @@ class Kind(IntEnum):
     COMMAND = 3  # one per command or accepted evidence, in listing order
     FILL = 4  # one per trade, in execution order, mixed with CANCELLED
     CANCELLED = 5  # an order left the book by another's hand: self-trade, cancel-all
+    AUCTION = (
+        8  # indicative or final: price, qty lots that trade at it, detail lots left over (bids positive);
+    )
+    # code 0: indicative, 1: the price is fixed
+    STATUS = 9  # a market's status changed by itself: detail is the new one
     FOREIGN = 255  # a line of a plugin from elsewhere: its fields mean what that plugin says
 
 
@@ -123,6 +128,8 @@ class Code(IntEnum):
     FILL_LIMIT = 36  # the rest was cancelled after FILLS_PER_ORDER_MAX trades
     WORK_LIMIT = 37  # CANCEL_ALL looked at CANCELS_PER_OPERATION_MAX orders and left others: send it again
     BAD_TERMS = 38  # an order's terms are unknown, given twice, out of bounds, or contradict one another
+    NOT_IN_A_CALL = 50  # while orders gather for an auction, only GTC orders may be placed
+    BOOK_CROSSED = 51  # only an auction may open this market
     # commands
     UNKNOWN_COMMAND = 60
     BAD_ARGUMENT = 61
@@ -151,7 +158,10 @@ JOURNAL = np.dtype(
         ("side", "u1"),  # FILL: the taker's
         ("flags", "u1"),
         ("market", "<u2"),  # COMMAND about funds: the asset
-        ("op", "<u2"),  # RESULT: the operation's Op; FILL, CANCELLED: that of the operation behind it;
+        (
+            "op",
+            "<u2",
+        ),  # RESULT: the operation's Op; FILL, CANCELLED: that of the operation behind it, 0: a rule;
         # ENVELOPE: its kind; COMMAND: its number
         ("account", "<u4"),  # FILL: the taker
         ("counter_account", "<u4"),  # FILL: the maker; CANCELLED: who caused it
@@ -164,4 +174,5 @@ JOURNAL = np.dtype(
         ("detail", "<i8"),  # FILL: maker's fee, in the asset the maker receives; RESULT: lots left open
     ]
 )
+AUCTION_FILL = 1  # flags of a FILL at an auction's price: two resting orders met, and the buyer stands first
 assert ORDER_OP.itemsize == 32 and JOURNAL.itemsize == 64

@@ -11,7 +11,8 @@ from engine.authority import is_venue
 from engine.commands import ListMarket, SetFees, SetMarketStatus
 from engine.genesis import VENUE_ACCOUNT
 from engine.invariants import check_books
-from engine.markets.states import MarketStatus
+from engine.layout import PriceStatus
+from engine.markets.states import Action, MarketStatus, allows
 from engine.plugin import Context, Entry, Handler
 from engine.records import AMOUNT_MAX, Code
 from engine.state import State
@@ -46,6 +47,7 @@ def apply_list_market(state: State, command: ListMarket, context: Context) -> En
     for field in ("notional_min", "maker_fee_e6", "taker_fee_e6"):
         columns[field][market] = getattr(command, field)
     columns["status"][market] = MarketStatus.OPEN
+    columns["price_status"][market] = PriceStatus.NONE
     columns["fee_base_row"][market] = state.add_balance(VENUE_ACCOUNT, command.base_asset)
     columns["fee_quote_row"][market] = state.add_balance(VENUE_ACCOUNT, command.quote_asset)
     return Entry(subject=market, detail=market)
@@ -65,8 +67,19 @@ def apply_set_fees(state: State, command: SetFees, context: Context) -> Entry:
 
 
 def validate_set_market_status(state: State, command: SetMarketStatus, context: Context) -> Code:
-    """The venue opens and closes markets."""
-    return _check_venue_and_market(state, command.market, context)
+    """The venue opens and closes markets, but none that is crossed, uncrosses, or was settled for good. Calls
+    need an end: they are for `call_auction`."""
+    code = _check_venue_and_market(state, command.market, context)
+    if code:
+        return code
+    columns = state.markets.columns
+    status = int(columns["status"][command.market])
+    if status in (MarketStatus.DELISTED, MarketStatus.UNCROSSING):
+        return Code.MARKET_CLOSED
+    if command.status == MarketStatus.AUCTION:
+        return Code.BAD_ARGUMENT
+    crossed = columns["best_bid"][command.market] >= columns["best_ask"][command.market]
+    return Code.BOOK_CROSSED if crossed and allows(command.status, Action.MATCH) else Code.OK
 
 
 def apply_set_market_status(state: State, command: SetMarketStatus, context: Context) -> Entry:

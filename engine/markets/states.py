@@ -19,6 +19,7 @@ class MarketStatus(IntEnum):
     HALTED = 4  # a breaker stopped it; an auction reopens it
     CANCEL_ONLY = 5
     DELISTED = 6  # settled, for good
+    UNCROSSING = 7  # an auction's price is fixed and its trades are being made, over several blocks
 
 
 class Action(IntEnum):
@@ -38,6 +39,7 @@ ALLOWED = (
     _ENTER | _MATCH | _TRIGGER | _LIQUIDATE,
     _ENTER,
     _ENTER,
+    0,
     0,
     0,
     0,

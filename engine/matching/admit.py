@@ -26,7 +26,7 @@ from engine.records import (
     TimeInForce,
 )
 
-_ENTER_AND_MATCH = Action.ENTER.value | Action.MATCH.value
+_ENTER, _MATCH = Action.ENTER.value, Action.MATCH.value
 FILLS_PER_ORDER_MAX = 1024  # resting orders that one order may meet; bounds the work of an operation
 
 
@@ -57,12 +57,12 @@ def check_names(core: Core, op: np.record) -> int:
 
 @inlined
 def check_terms(market: np.record, op: np.record) -> int:
-    """The market is open, and price, quantity and notional are within its bounds.
+    """The market takes orders, and price, quantity and notional are within its bounds.
 
     After this, price × qty × quote_per_lot_tick ≤ AMOUNT_MAX. Listing ensured that
     qty_max × quote_per_lot_tick and qty_max × base_per_lot are.
     """
-    if not allows(market.status, _ENTER_AND_MATCH):
+    if not allows(market.status, _ENTER):
         return Code.MARKET_CLOSED.value
     if op.price < 1 or op.price > market.price_max:
         return Code.PRICE_OUT_OF_RANGE.value
@@ -88,6 +88,8 @@ def crosses(market: np.record, side: int, price: int) -> bool:
 def check_book(core: Core, market: np.record, op: np.record, side: int) -> int:
     """The book lets an order of this time in force in."""
     tif = time_in_force(op)
+    if not allows(market.status, _MATCH):
+        return Code.OK.value if tif == TimeInForce.GTC else Code.NOT_IN_A_CALL.value
     crossing = crosses(market, side, op.price)
     if tif == TimeInForce.GTC:
         return Code.OK.value

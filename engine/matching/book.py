@@ -81,23 +81,29 @@ def remove_order(core: Core, row: int) -> None:
 
 
 @inlined
-def shrink_order(core: Core, row: int, qty: int) -> None:
-    """Take `qty` lots, fewer than are open, off an order in place: it keeps its priority."""
-    order = core.orders.rows[row]
-    order.leaves -= qty
-    core.orders.dirty[row >> ORDER_PAGE] = 1
+def shrink_level(core: Core, order: np.record, qty: int) -> None:
+    """`qty` lots of an order at this level are gone."""
     level_row = find_level(core.markets.rows[order.market], order.side, order.price)
     core.levels.rows[level_row].qty -= qty
     core.levels.dirty[level_row >> LEVEL_PAGE] = 1
 
 
 @inlined
+def shrink_order(core: Core, row: int, qty: int) -> None:
+    """Take `qty` lots, fewer than are open, off an order in place: it keeps its priority."""
+    order = core.orders.rows[row]
+    order.leaves -= qty
+    core.orders.dirty[row >> ORDER_PAGE] = 1
+    shrink_level(core, order, qty)
+
+
+@inlined
 def show_again(core: Core, row: int, qty: int) -> None:
-    """The lots that an order showed are gone: it shows `qty` others, behind everybody at its price."""
+    """The lots that an order showed are filled: it shows `qty` others, behind everybody at its price."""
     order = core.orders.rows[row]
     level_row = find_level(core.markets.rows[order.market], order.side, order.price)
     level = core.levels.rows[level_row]
-    level.qty += qty - order.leaves
+    level.qty -= order.leaves
     core.levels.dirty[level_row >> LEVEL_PAGE] = 1
     order.leaves = qty
     core.orders.dirty[row >> ORDER_PAGE] = 1

@@ -6,7 +6,7 @@ the order takes hidden ones first, so what is shown keeps its place. Funds are h
 
 from engine.compiled import inlined, outlined
 from engine.layout import NONE, ORDER_PAGE, TERMS_PAGE, Core, OrderFlag
-from engine.matching.book import show_again, shrink_order
+from engine.matching.book import show_again, shrink_level
 
 
 @inlined
@@ -28,9 +28,8 @@ def hide(core: Core, row: int, display: int) -> None:
     terms.hidden = hidden
     core.terms.dirty[row >> TERMS_PAGE] = 1
     order["flags"] |= OrderFlag.HAS_TERMS
+    order.leaves -= hidden
     core.orders.dirty[row >> ORDER_PAGE] = 1
-    if hidden > 0:
-        shrink_order(core, row, hidden)
 
 
 @outlined
@@ -53,6 +52,7 @@ def take_hidden(core: Core, row: int, qty: int) -> int:
     taken = min(qty, terms.hidden)
     terms.hidden -= taken
     core.terms.dirty[row >> TERMS_PAGE] = 1
+    shrink_level(core, core.orders.rows[row], taken)
     return taken
 
 

@@ -11,18 +11,20 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.clearing.balances import find_or_open_balance
-from engine.clearing.holds import compute_hold, release_hold
+from engine.clearing.holds import compute_hold
 from engine.clearing.settle import settle_taker
 from engine.compiled import inlined, outlined, widen
 from engine.layout import NONE, Core
+from engine.markets.states import Action, allows
 from engine.matching.admit import check_book, check_names, check_terms, time_in_force
-from engine.matching.book import add_order, begin_own_at, has_free_row, remove_order
+from engine.matching.book import add_order, begin_own_at, has_free_row
 from engine.matching.iceberg import open_lots
 from engine.matching.records import write_cancelled
 from engine.matching.taking import take, take_off
 from engine.records import EVERY_MARKET, Code, Op, Side, TimeInForce
 from engine.tables.index import find_balance, find_order
 
+_MATCH = Action.MATCH.value
 CANCELS_PER_OPERATION_MAX = 1024  # own orders that one CANCEL_ALL may look at in one pass
 
 
@@ -108,8 +110,7 @@ def admit_replacement(core: Core, op: np.record) -> Admission:
     if code != Code.OK:
         return refuse(code, side)
     filled = order.filled
-    release_hold(core.balances, pay_row, released)
-    remove_order(core, row)
+    take_off(core, row, open_lots(core, row))
     return Admission(Code.OK.value, side, pay_row, receive_row, filled)
 
 
@@ -117,13 +118,15 @@ def admit_replacement(core: Core, op: np.record) -> Admission:
 def enter_book(
     core: Core, op: np.record, admitted: Admission, events: np.ndarray, used: int
 ) -> tuple[int, int, int, int]:
-    """An admitted order trades; what is left rests if its time in force says so.
+    """An admitted order trades, where the market matches; what is left rests if its time in force says so.
 
     Returns (code, filled lots, lots left open, events used).
     """
     side, pay_row = admitted.side, admitted.pay_row
     market = core.markets.rows[op.market]
-    code, filled, leaves, paid, received, used = take(core, market, op, side, events, used)
+    code, filled, leaves, paid, received = Code.OK.value, 0, op.qty, 0, 0
+    if allows(market.status, _MATCH):
+        code, filled, leaves, paid, received, used = take(core, market, op, side, events, used)
     tif = time_in_force(op)
     left = 0
     if code == Code.OK and (tif == TimeInForce.GTC or tif == TimeInForce.POST_ONLY):

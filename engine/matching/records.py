@@ -3,7 +3,7 @@
 import numpy as np
 
 from engine.compiled import inlined
-from engine.records import Kind
+from engine.records import AUCTION_FILL, Kind, Side
 
 
 @inlined
@@ -67,3 +67,43 @@ def write_cancelled(
     line.qty = qty
     line.fee = 0
     line.detail = left
+
+
+@inlined
+def write_removed(line: np.record, code: int, order: np.record, qty: int, left: int) -> None:
+    """CANCELLED: a rule, no operation, takes `qty` lots of a resting order off the book; `left` stay open."""
+    line.kind = Kind.CANCELLED
+    line.code = code
+    line.side = order.side
+    line["flags"] = 0
+    line.market = order.market
+    line.op = 0
+    line.account = order.account
+    line.counter_account = order.account
+    line.client_order_id = order.client_order_id
+    line.counter_order_id = order.client_order_id
+    line.price = order.price
+    line.qty = qty
+    line.fee = 0
+    line.detail = left
+
+
+@inlined
+def write_cross(
+    line: np.record, buy: np.record, sell: np.record, price: int, qty: int, buy_fee: int, sell_fee: int
+) -> None:
+    """FILL of two resting orders at an auction's price: the buyer stands where a taker would."""
+    line.kind = Kind.FILL
+    line.code = 0
+    line.side = Side.BUY
+    line["flags"] = AUCTION_FILL
+    line.market = buy.market
+    line.op = 0
+    line.account = buy.account
+    line.counter_account = sell.account
+    line.client_order_id = buy.client_order_id
+    line.counter_order_id = sell.client_order_id
+    line.price = price
+    line.qty = qty
+    line.fee = buy_fee
+    line.detail = sell_fee

@@ -6,7 +6,7 @@ from engine.clearing.holds import compute_hold, release_hold
 from engine.clearing.settle import credit, settle_maker
 from engine.compiled import inlined, outlined
 from engine.fixed_point import fee_rounded_up
-from engine.layout import Core, OrderFlag
+from engine.layout import MARKET_PAGE, Core, OrderFlag
 from engine.matching.admit import FILLS_PER_ORDER_MAX, crosses, self_trade_mode
 from engine.matching.book import find_level, remove_order, shrink_order
 from engine.matching.iceberg import open_lots, refill, take_hidden
@@ -27,7 +27,7 @@ def take(
     code = Code.OK.value
     filled, leaves, paid, received = 0, int(op.qty), 0, 0
     fees_paid, fees_received = 0, 0  # in the assets that the taker pays, receives
-    steps, fills = 0, 0
+    steps, fills, last_price = 0, 0, 0
     while leaves > 0 and crosses(market, side, op.price):
         if steps == FILLS_PER_ORDER_MAX:
             code = Code.FILL_LIMIT.value
@@ -58,6 +58,7 @@ def take(
         elif maker["flags"] & OrderFlag.HAS_TERMS == 0 or not refill(core, row):
             remove_order(core, row)
         fills += 1
+        last_price = price
         leaves -= qty
         filled += qty
         paid += given
@@ -66,6 +67,8 @@ def take(
         fees_received += fee
     if filled > 0:
         core.counters.rows[0].fills += fills
+        market.last_price = last_price
+        core.markets.dirty[op.market >> MARKET_PAGE] = 1
         _credit_fees(core, market, side, fees_paid, fees_received)
     return code, filled, leaves, paid, received, used
 

@@ -9,6 +9,7 @@ from typing import Any
 from engine.commands import (
     EXPIRY_NEVER,
     AddValidator,
+    CallAuction,
     Deposit,
     GrantKey,
     ListMarket,
@@ -19,6 +20,7 @@ from engine.commands import (
     ReplaceValidator,
     RevokeKey,
     RotateValidatorKey,
+    ScheduleAuctions,
     SetExclusionRule,
     SetFees,
     SetMarketStatus,
@@ -28,9 +30,11 @@ from engine.commands import (
 )
 from engine.envelope import HEADER_SIZE, decode
 from engine.journal import BlockResult
+from engine.markets.states import MarketStatus
 from engine.records import EVERY_MARKET, Op
 from tests.helpers.venue import START_MS, Venue, contradiction, new, signer, validator_key
 
+OPEN, CLOSED, DELISTED = MarketStatus.OPEN, MarketStatus.CLOSED, MarketStatus.DELISTED
 ACCOUNTS = 6
 MARKETS = 3
 ASSETS = 3
@@ -53,7 +57,7 @@ class RandomBlocks:
             account = rng.randrange(1, ACCOUNTS + 1)
             key = self.keys[account if rng.random() < 0.9 else rng.randrange(len(self.keys))]
             if rng.random() < 0.7:
-                orders = [self._order(account) for _ in range(rng.randrange(1, 40))]
+                orders = [op for _ in range(rng.randrange(1, 40)) for op in self._request(account)]
                 envelope = venue.orders(key, account, orders)
             else:
                 by = venue.admin if rng.random() < 0.5 else key
@@ -84,6 +88,13 @@ class RandomBlocks:
         )
         self.sent += self.venue.pending
         assert self.venue.block().counts.rejected == 0
+
+    def _request(self, account: int) -> list[tuple[int, ...]]:
+        """An order operation, now and then behind terms."""
+        order = self._order(account)
+        if self.random.random() < 0.9:
+            return [order]
+        return [(Op.TERMS, self.random.randrange(9), *order[2:5], 0, self.random.randrange(1, 12)), order]
 
     def _order(self, account: int) -> tuple[int, ...]:
         rng = self.random
@@ -134,6 +145,8 @@ class RandomBlocks:
         key = self.keys[rng.randrange(len(self.keys))].public_key
         expiry = rng.choice((EXPIRY_NEVER, START_MS + 1000 * self.venue.machine.height + rng.randrange(5000)))
         amount = rng.choice((rng.randrange(1, 20_000), 2**61))
+        market, period = rng.randrange(MARKETS + 1), 1000 * rng.randrange(0, 20)
+        now = START_MS + 1000 * self.venue.machine.height
         asset = rng.randrange(ASSETS + 1)
         choices: list[tuple[Any, ...]] = [
             OpenAccount(key),
@@ -143,7 +156,9 @@ class RandomBlocks:
             Withdraw(account, asset, amount),
             Transfer(account, rng.randrange(ACCOUNTS + 2), asset, amount),
             SetFees(rng.randrange(MARKETS + 1), rng.randrange(5000), rng.randrange(5000)),
-            SetMarketStatus(rng.randrange(MARKETS + 1), int(rng.random() < 0.8)),
+            SetMarketStatus(market, 1 if rng.random() < 0.7 else rng.randrange(DELISTED)),
+            CallAuction(market, now + rng.randrange(8000), rng.choice((OPEN, OPEN, CLOSED))),
+            ScheduleAuctions(market, period, rng.randrange(1 + period), 2000),
             RegisterAsset(f"N{rng.randrange(50)}", 0, account),
             ListMarket(f"N{rng.randrange(50)}", 0, asset, 1, 1, rng.randrange(1, 5000), 10, 0, 0, 0),
         ]

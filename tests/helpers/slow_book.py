@@ -25,6 +25,7 @@ from engine.records import (
 )
 
 FILLS_MAX = 1024
+TAKING_ORDERS = (MarketStatus.OPEN, MarketStatus.PRE_OPEN, MarketStatus.AUCTION)
 LOOKS_MAX = 1024  # of one CANCEL_ALL, in one pass
 
 
@@ -95,6 +96,7 @@ class SlowVenue:
     def __init__(self, accounts: int, markets: Sequence, balances: dict[tuple[int, int], int]) -> None:
         self.accounts = accounts
         self.markets = list(markets)
+        self.statuses = [market.status for market in self.markets]
         self.available = dict(balances)
         self.held: dict[tuple[int, int], int] = {}
         self.orders: dict[tuple[int, int], Resting] = {}
@@ -255,7 +257,7 @@ class SlowVenue:
 
     def _check_terms(self, request: Request, market) -> Code:
         notional = request.price * request.qty * market.quote_per_lot_tick
-        if market.status != MarketStatus.OPEN:
+        if self.statuses[request.market] not in TAKING_ORDERS:
             return Code.MARKET_CLOSED
         if not 1 <= request.price <= market.price_max:
             return Code.PRICE_OUT_OF_RANGE
@@ -266,6 +268,8 @@ class SlowVenue:
         return Code.NOTIONAL_TOO_SMALL if notional < market.notional_min else Code.OK
 
     def _check_book(self, request: Request, side: int) -> Code:
+        if self.statuses[request.market] != MarketStatus.OPEN:
+            return Code.OK if request.tif == TimeInForce.GTC else Code.NOT_IN_A_CALL
         makers = self._makers(request, side)
         if request.tif == TimeInForce.GTC:
             return Code.OK
@@ -348,7 +352,8 @@ class SlowVenue:
     def _match_and_rest(self, request: Request, side: int, filled_before: int, display: int) -> Line:
         market = self.markets[request.market]
         code, filled, leaves, met = Code.OK, 0, request.qty, 0
-        while leaves and (makers := self._makers(request, side)):
+        matches = self.statuses[request.market] == MarketStatus.OPEN
+        while matches and leaves and (makers := self._makers(request, side)):
             maker = makers[0]
             if met == FILLS_MAX:
                 code = Code.FILL_LIMIT
