@@ -44,7 +44,7 @@ What others can make a node hold in memory
     a stranger  connections          `HANDSHAKES_MAX` to the peer port, `STRANGERS_MAX` to the client port;
                                      `HELLO_BYTES_MAX` and `GREETING_BYTES_MAX` of each are read
     a client    requests             `admission.client_queue_bytes`, `REQUESTS_MAX`, `QUERIES_MAX` (`ingress`)
-                answers              `REPLY_BYTES_MAX` (`ingress`)
+                answers              `REPLY_BYTES_MAX`, of all together `REPLIES_BYTES_MAX` (`ingress`)
     clients     not yet admitted     `admission.queue_bytes`, of all together
     anybody     valid signatures     `VERDICTS_MAX` (`services`), `REMEMBERED_MAX` (`votes`): 160 bytes each
                 names of what ran    `DONE_MAX` (`pool`), 160 bytes each; `ENVELOPES_KEPT` (`recent`),

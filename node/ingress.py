@@ -45,7 +45,9 @@ FRAME_SECONDS = 10.0  # for the rest of a frame, once it began
 WRITE_SECONDS = 30.0  # for a client to take one write, and for one that waits for room to get an answer
 ALIVE_SECONDS = 60  # a client that vanished is noticed by then
 GOODBYE_SECONDS = 1.0  # for a client that is cut off to hear why
-REPLY_BYTES_MAX = 32 << 20  # answers waiting for one client
+UNREAD_BYTES_MAX = 4 << 20  # answers waiting for one client; beyond it the connection is not read
+REPLY_BYTES_MAX = 32 << 20  # beyond that, by what was under way, the connection is closed
+REPLIES_BYTES_MAX = 256 << 20  # answers waiting for all clients; beyond it the one goes for whom most wait
 REQUESTS_MAX = 4096  # under way on one connection; beyond it the connection is not read
 QUERIES_MAX = 8  # under way on one connection; beyond it the connection is not read
 QUERY_BYTES = 64 << 10  # what a query counts, beside envelopes, towards `client_queue_bytes`
@@ -103,6 +105,8 @@ class ClientPort:
         self._context = context
         self._log = log
         self._connections = 0
+        self._open: dict[_Connection, None] = {}
+        self.unread_bytes = 0  # answers that wait for clients
         self._by_address: dict[str, int] = {}
         self.door = Door(STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX)
         services.on_proven_block(self.admission.on_proven_block)
@@ -118,6 +122,13 @@ class ClientPort:
             nursery.start_soon(self.admission.run)
             nursery.start_soon(self.desk.run)
             await trio.serve_tcp(self._accept, listen.port, host=listen.host, task_status=task_status)
+
+    def count_unread(self, change: int) -> None:
+        """Answers began or ceased to wait; `change` in bytes."""
+        self.unread_bytes += change
+        if self.unread_bytes > REPLIES_BYTES_MAX:
+            slowest = max(self._open, key=lambda connection: connection.unread_bytes)
+            slowest.cut(f"{slowest.unread_bytes} bytes of answers wait for you, and for nobody more")
 
     def count_fault(self, fault: InputError) -> None:
         """A client broke a rule and loses its connection."""
@@ -153,6 +164,7 @@ class ClientPort:
         tls: Stream = trio.SSLStream(stream, self._context, server_side=True, https_compatible=True)
         visitor = self.door.enter(address)
         connection = _Connection(self, tls, visitor)
+        self._open[connection] = None
         try:
             with visitor.scope:
                 await connection.run(is_extra)
@@ -165,6 +177,8 @@ class ClientPort:
             if not self._by_address[address]:
                 del self._by_address[address]
             self.metrics.clients.set(self._connections)
+            connection.stop_writing()
+            del self._open[connection]
             self.desk.leave(connection, list(connection.waiting.values()))
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(tls)
@@ -195,7 +209,8 @@ class _Connection:
         self._size = 0
         self._queries = 0  # being looked up
         self._outbox: list[bytes] = []
-        self._outbox_bytes = 0
+        self.unread_bytes = 0
+        self._writing = trio.CancelScope()
         self._has_output = trio.Event()
         self._has_room = trio.Event()
         self._greeted = False
@@ -223,10 +238,29 @@ class _Connection:
             self.port.metrics.client_errors.labels(error).inc()
             if error in _STRIKES and not self._strikes.take(1, trio.current_time()):
                 self.fault = InputError(Refused.MISBEHAVED, f"too many requests like the last ({error})")
-        self._outbox.append(framed)
-        self._outbox_bytes += len(framed)
-        self._has_output.set()
+        if not self._writing.cancel_called:
+            self._put_output(framed)
         self._has_room.set()
+
+    def _put_output(self, framed: bytes) -> None:
+        self._outbox.append(framed)
+        self.unread_bytes += len(framed)
+        self._has_output.set()
+        self.port.count_unread(len(framed))
+        if self.unread_bytes > REPLY_BYTES_MAX:
+            self.cut(f"more than {REPLY_BYTES_MAX} bytes of answers are not read")
+
+    def cut(self, why: str) -> None:
+        """Close the connection of a client that does not read, and forget what it has not read."""
+        self.fault = InputError(Refused.TOO_SLOW, why)
+        self.stop_writing()
+
+    def stop_writing(self) -> None:
+        """Forget the answers that wait, and those to come."""
+        self._writing.cancel()
+        dropped, self.unread_bytes = self.unread_bytes, 0
+        self._outbox.clear()
+        self.port.count_unread(-dropped)
 
     async def _serve(self, is_extra: bool) -> None:
         with trio.move_on_after(GREETING_SECONDS) as scope:
@@ -240,7 +274,7 @@ class _Connection:
                 f" {self.port.settings.client_connections_per_address} from your address: use another node",
             )
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write)
+            nursery.start_soon(self._write_until_cut)
             try:
                 await self._read(nursery)
             except _Fault as fault:
@@ -381,7 +415,12 @@ class _Connection:
 
     async def _wait_for_room(self) -> None:
         limit = self.port.settings.client_queue_bytes
-        while self._size > limit or len(self._sizes) > REQUESTS_MAX or self._queries >= QUERIES_MAX:
+        while (
+            self._size > limit
+            or len(self._sizes) > REQUESTS_MAX
+            or self._queries >= QUERIES_MAX
+            or self.unread_bytes > UNREAD_BYTES_MAX
+        ):
             self._has_room = trio.Event()
             with trio.move_on_after(WRITE_SECONDS) as scope:
                 await self._has_room.wait()
@@ -394,13 +433,19 @@ class _Connection:
 
     # -- writing --------------------------------------------------------------------------------
 
+    async def _write_until_cut(self) -> None:
+        with self._writing:
+            await self._write()
+        if self.fault is not None:  # only `cut` ends the scope
+            raise _Fault(self.fault.code, self.fault.message)
+
     async def _write(self) -> None:
         while True:
             await self._has_output.wait()
-            if self._outbox_bytes > REPLY_BYTES_MAX:
-                raise _Fault(Refused.TOO_SLOW, f"more than {REPLY_BYTES_MAX} bytes of answers are not read")
+            output = self._take_output()
+            self._has_room.set()
             with trio.move_on_after(WRITE_SECONDS) as scope:
-                await self.tls.send_all(self._take_output())
+                await self.tls.send_all(output)
             if scope.cancelled_caught:
                 raise _Fault(Refused.TOO_SLOW, f"answers were not read within {WRITE_SECONDS:.0f} s")
             if self.fault is not None and not self._outbox:
@@ -415,7 +460,8 @@ class _Connection:
             size += len(framed)
         joined = b"".join(self._outbox[:count])
         del self._outbox[:count]
-        self._outbox_bytes -= size
+        self.unread_bytes -= size
+        self.port.count_unread(-size)
         if not self._outbox:
             self._has_output = trio.Event()
         return joined

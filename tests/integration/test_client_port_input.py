@@ -3,7 +3,7 @@
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,69 @@ async def test_a_client_that_does_not_read_its_answers_is_cut_off(open_floor, mo
             while True:
                 await client.post("receipt", name, "results")
         assert floor.net.refused("TOO_SLOW") == 1
+        await floor.check_nothing_happened()
+
+
+async def _make_long_receipt(floor: _Floor, client: RawClient) -> bytes:
+    """The digest of an envelope whose receipt takes some 300 KiB."""
+    data = floor.trading.orders([orders.cancel(0, 1, number) for number in range(4000)])
+    name = (await floor.submit(client, data)).envelope_digest
+    floor.before = floor.net.state()
+    return name
+
+
+async def _ask_without_reading(client: RawClient, name: bytes, count: int) -> None:
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        for _ in range(count):
+            await client.post("receipt", name, "results")
+
+
+async def test_answers_that_pile_up_close_the_connection_at_once(open_floor, monkeypatch):
+    async with open_floor() as floor, raw_client(floor.net.network) as client:
+        name = await _make_long_receipt(floor, client)
+        monkeypatch.setattr(ingress, "REPLY_BYTES_MAX", 1 << 20)
+        with trio.fail_after(ingress.WRITE_SECONDS / 2):
+            while not floor.net.refused("TOO_SLOW"):
+                await _ask_without_reading(client, name, 1)
+        await floor.check_nothing_happened()
+
+
+async def test_who_does_not_read_is_not_read_and_loses_nothing(open_floor, monkeypatch):
+    async with open_floor() as floor, raw_client(floor.net.network) as client:
+        name = await _make_long_receipt(floor, client)
+        monkeypatch.setattr(ingress, "UNREAD_BYTES_MAX", 1 << 18)
+        port, most = floor.net.ports[0], 0
+        count_unread = port.count_unread
+
+        def count(change: int) -> None:
+            nonlocal most
+            count_unread(change)
+            most = max(most, port.unread_bytes)
+
+        monkeypatch.setattr(port, "count_unread", count)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_ask_without_reading, client, name, 30)
+            replies = [await client.reply(number) for number in range(3, 33)]
+        assert all(reply.error is None for reply in replies)
+        assert 0 < most <= (1 << 18) + (ingress.QUERIES_MAX + 1) * (400 << 10)
+        assert port.unread_bytes == 0
+
+
+async def test_who_reads_least_makes_room_for_the_answers_of_others(open_floor, monkeypatch):
+    async with (
+        open_floor() as floor,
+        raw_client(floor.net.network) as greedy,
+        raw_client(floor.net.network) as modest,
+    ):
+        name = await _make_long_receipt(floor, modest)
+        monkeypatch.setattr(ingress, "REPLIES_BYTES_MAX", 1 << 20)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_ask_without_reading, greedy, name, 1 << 20)
+            while not floor.net.refused("TOO_SLOW"):
+                assert (await modest.ask("receipt", name, "results")).error is None
+            nursery.cancel_scope.cancel()
+        assert floor.net.ports[0].unread_bytes <= 1 << 20
+        assert (await modest.ask("receipt", name, "results")).error is None
         await floor.check_nothing_happened()
 
 
