@@ -133,6 +133,12 @@ class LightClient:
                 return replicas
         raise Unproven("unknown-epoch", f"block {height} lies before the first epoch known here")
 
+    def replicas_of(self, epoch: int) -> ReplicaSet:
+        """The validators of an epoch, by its number. Raises `Unproven`."""
+        known = epoch - self._epochs[0].epoch
+        _require(0 <= known < len(self._epochs), "unknown-epoch", f"epoch {epoch} is not known here")
+        return self._epochs[known]
+
     def advance(self, proof: EpochProof) -> None:
         """Follow one change of validators; one that is known already changes nothing. Raises `Unproven`."""
         epoch, cert, last = proof.epoch, proof.cert, self._epochs[-1]

@@ -5,6 +5,7 @@
     signing.py  signer, recover: a validator's key apart from its node, and when it is lost
     validators.py   validator: who votes, and changing it while the network runs
     evidence.py     evidence: convictions and their proofs
+    peers.py    --peer: where else the network can be reached
     status.py   status: what running nodes say about themselves
     debug.py    heal, debug replay: a node whose state went wrong
     checks.py   test: format, lint, types and tests

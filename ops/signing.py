@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -44,7 +45,8 @@ RECOVER_HELP = """\
 For a validator whose disk, key or signing record is lost. Its key is dead: nobody knows any more what it
 signed, so it must never sign again. This makes a new identity: new keys, an empty signing record and
 config.toml. What is left of the old one is put aside into DIR/dead-1, and nothing is deleted. It
-prints the command by which the other operators let the new validator take the old one's place.
+prints the command by which an admin lets the new validator take the old one's place; the ledger
+gives it an id of its own then.
 
 To make the home of a first node, use `kontor init`.
 """
@@ -73,9 +75,11 @@ def register(subparsers: "Subparsers") -> None:
 
     recover = _add(subparsers, "recover", "make a new validator for one whose disk is lost", RECOVER_HELP)
     recover.add_argument("--home", type=Path, required=True, metavar="DIR", help="the node's directory")
-    recover.add_argument("--old", type=int, metavar="N", help="the lost validator's id (default: its config)")
     recover.add_argument(
-        "--id", type=int, required=True, metavar="N", help="the new one's id, one that was never used"
+        "--old", type=int, metavar="N", help="the lost validator's id (default: as its home tells)"
+    )
+    recover.add_argument(
+        "--admin", type=Path, metavar="FILE", help="the admin's seed, for the printed command"
     )
     recover.add_argument("--peer", default="127.0.0.1:7000", metavar="HOST:PORT", help="for validators")
     recover.add_argument("--client", default="127.0.0.1:7100", metavar="HOST:PORT", help="for clients")
@@ -146,22 +150,32 @@ def recover_node(args: argparse.Namespace) -> int:
 
     home = Home(args.home)
     peer, client = parse_address(args.peer, "--peer"), parse_address(args.client, "--client")
-    old, validator, aside = make_new_identity(home, args.old, args.id, peer, client)
-    entry = home.root / f"validator{validator.id}.toml"
+    old, validator, aside = make_new_identity(home, args.old, peer, client)
+    entry = home.root / f"validator-{validator.consensus_key.hex()[:8]}.toml"
     with entry.open("x", encoding="ascii") as file:
         file.write(render_validator(validator))
-    command = f"kontor validator replace {old} --entry {entry}"
+    words = ["kontor", "validator", "replace", str(old), "--entry", str(entry)]
+    words += ["--network", str(home.network), "--admin", str(args.admin or _find_admin(home))]
+    command = shlex.join(words)
     _print(args, {
-        "home": str(home.root), "old": old, "id": validator.id, "entry": str(entry),
+        "home": str(home.root), "old": old, "entry": str(entry),
         "consensus_key": validator.consensus_key.hex(), "aside": str(aside) if aside else None,
         "command": command,
     }, [
-        f"validator {validator.id} is ready in {home.root}; the key of validator {old} is dead",
+        f"a new validator is ready in {home.root}; the key of validator {old} is dead",
         *([f"what was left of it is in {aside}"] if aside else []),
-        f"its entry is {entry}; copy it to whoever runs the venue, who then says",
+        *([] if home.network.exists() else [f"{home.network} is lost, too: copy it from another validator"]),
+        f"its entry is {entry}; whoever runs the venue has it voted in with",
         f"  {command}",
+        f"then it takes part by `kontor start --home {home.root}`",
     ])  # fmt: skip
     return 0
+
+
+def _find_admin(home: "Home") -> Path:
+    """The admin's seed of a network on this machine; else what it is called elsewhere."""
+    beside = home.root.parent / "admin.seed"
+    return beside if beside.exists() else Path("admin.seed")
 
 
 def _print(args: argparse.Namespace, facts: dict[str, Any], lines: list[str]) -> None:

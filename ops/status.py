@@ -3,11 +3,14 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consensus.primitives.errors import ConfigError, InputError, LedgerError
+from ops.peers import add_peers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,11 +21,13 @@ if TYPE_CHECKING:
     from ops.cli import Subparsers
 
 ASK_SECONDS = 3.0
+FIND_SECONDS = 1.0  # to follow changes of validators
 
 HELP = """\
-Asks every node of a network where it stands and prints a table, or JSON. FILE is any node's
-network.toml; by default that of the local network which `kontor testnet up` runs. Nothing secret is
-needed. Exit status 0: all nodes answered and none has halted; 1: some did not.
+Asks every present validator of a network where it stands and prints a table, or JSON. FILE is any node's
+network.toml, from which changes of validators are followed; by default that of the local network which
+`kontor testnet up` runs. Nothing secret is needed. Exit status 0: all nodes answered and none has halted;
+1: some did not.
 """
 EXPLANATION = """\
 view: epoch, and view within it
@@ -44,6 +49,7 @@ def register(subparsers: "Subparsers") -> None:
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--network", type=Path, metavar="FILE", help="the network file")
     place.add_argument("--home", type=Path, metavar="DIR", help="a node's home: its network file is used")
+    add_peers(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=show_status)
 
@@ -55,7 +61,7 @@ def show_status(args: argparse.Namespace) -> int:
     from node.network import load_network
 
     network = load_network(_network_file(args))
-    answers = trio.run(ask_all, network)
+    answers = trio.run(ask_all, network, args.peer)
     if args.json:
         print(json.dumps({str(node): to_json(answer) for node, answer in answers.items()}, indent=2))
     else:
@@ -73,17 +79,20 @@ def show_status(args: argparse.Namespace) -> int:
     return 0 if all(not isinstance(item, str) and not item.halted for item in answers.values()) else 1
 
 
-async def ask_all(network: "Network") -> "dict[int, StatusView | str]":
-    """What each node says of itself; a string says why one did not answer."""
+async def ask_all(network: "Network", peers: Sequence[str] = ()) -> "dict[int, StatusView | str]":
+    """What each member of the newest epoch says of itself; a string says why one did not answer."""
     import trio
 
     from consensus.primitives.crypto import Ed25519Signer
-    from node.client import open_client
+    from node.client import NotConnected, open_client
     from node.keys import new_seed
 
     answers: dict[int, StatusView | str] = {}
     # Queries are not signed, so any key does.
-    async with open_client(network, Ed25519Signer(new_seed())) as client:
+    async with open_client(network, Ed25519Signer(new_seed()), peers=peers) as client:
+        client.timeout_s = FIND_SECONDS
+        with suppress(NotConnected):  # of whom is known, all are asked: this is for networks in trouble, too
+            await client.sync_epochs()
 
         async def ask(node: int) -> None:
             answers[node] = "no answer"
@@ -94,8 +103,8 @@ async def ask_all(network: "Network") -> "dict[int, StatusView | str]":
                     answers[node] = str(error)
 
         async with trio.open_nursery() as nursery:
-            for validator in network.validators:
-                nursery.start_soon(ask, validator.id)
+            for member in client.epoch.members:
+                nursery.start_soon(ask, member.id)
     return dict(sorted(answers.items()))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consensus.primitives.errors import ConfigError, LedgerError
+from ops.peers import add_peers
 
 if TYPE_CHECKING:
     from node.client import Client, Rejected
@@ -169,7 +170,9 @@ def _run(args: argparse.Namespace, work: Callable[["Client"], Any]) -> int:
     key = load_signer(args.admin) if hasattr(args, "admin") else Ed25519Signer(new_seed())
 
     async def connected() -> int:
-        async with open_client(network, key) as client:
+        async with open_client(network, key, peers=args.peer) as client:
+            if args.peer:
+                await client.sync_epochs()
             try:
                 return int(await work(client))
             except Rejected as error:
@@ -240,6 +243,7 @@ def _say(line: str) -> None:
 def _add_common(parser: argparse.ArgumentParser, run: Callable[..., int], is_change: bool) -> None:
     parser.add_argument("--network", type=Path, required=True, metavar="FILE", help="the network file")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_peers(parser)
     if is_change:
         parser.add_argument("--admin", type=Path, required=True, metavar="FILE", help="the admin's seed")
         parser.add_argument("--no-wait", action="store_true", help="return once it is scheduled")

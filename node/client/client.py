@@ -21,9 +21,10 @@ from typing import Any, TypeVar
 import numpy as np
 import trio
 
+from consensus.light import LightClient
 from consensus.primitives.crypto import Signer
-from consensus.primitives.errors import InputError
-from consensus.proofs import Epoch
+from consensus.primitives.errors import InputError, ProtocolError
+from consensus.proofs import Epoch, EpochProof
 from engine import commands as ledger
 from engine.commands import EXPIRY_NEVER
 from engine.envelope import Envelope, decode, encode_commands, encode_orders, orders_array
@@ -34,12 +35,13 @@ from node.client import orders as ops
 from node.client.balances import prove_balance
 from node.client.epochs import Follower
 from node.client.errors import LinkLost, NotConnected, Refused, Rejected, UnitError
+from node.client.link import name_of
 from node.client.nodes import Nodes
 from node.client.submit import ATTEMPT_SECONDS, Submitter
 from node.client.units import Listing, Number, base_units, whole_amount
 from node.keys import load_signer
 from node.network import Network, Validator, load_network, parse_address
-from node.receipts import Outcome
+from node.receipts import RECEIPTS, Outcome
 from node.wire import Detail
 
 V = TypeVar("V")
@@ -299,6 +301,28 @@ class Client:
         next client with it: validators of an epoch long gone may have lost their keys since.
         """
         return await self._follower.sync(self.timeout_s)
+
+    async def epoch_proofs(self, last: int) -> list[EpochProof]:
+        """Every change of validators from genesis to epoch `last`, from the first node that proves them all:
+        who keeps them follows the chain offline. Raises `NotConnected`."""
+        replicas, why = self.network.replicas, "no node was tried"
+        for node in self._nodes.everybody():
+            light, proofs = LightClient(replicas.chain_id, replicas.record), list[EpochProof]()
+            try:
+                with trio.fail_after(self.timeout_s):
+                    link = await self._nodes.link(node)
+                    while light.epoch.number < last:
+                        raw: Any = await link.call("epochs", [light.epoch.number + 1])
+                        if type(raw) is not list or not raw:
+                            raise ProtocolError(f"it knows of no epoch after {light.epoch.number}")
+                        for fields in raw:
+                            proof = RECEIPTS.from_fields(EpochProof, fields)
+                            light.advance(proof)
+                            proofs.append(proof)
+                return proofs
+            except (LinkLost, InputError, ProtocolError, trio.TooSlowError) as error:
+                why = f"{name_of(node)}: {error}"
+        raise NotConnected(f"epoch {last} was not proved: {why}")
 
     # -- views -----------------------------------------------------------------------------------
 

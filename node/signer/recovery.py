@@ -1,15 +1,16 @@
 """A new identity in the home of a validator whose key is dead. Nothing of the old one is deleted."""
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from consensus.primitives.errors import ConfigError, LedgerError, StorageError
 from node.config import Config, Home, load_config, write_config
 from node.joining import own_id
-from node.keys import load_signer
+from node.keys import load_certificate, load_signer
 from node.ledger import Ledger
-from node.network import Address, Validator
+from node.network import Address, Validator, load_network
 from node.setup import create_node_keys
 from node.signer.binding import check_standing, standing_of
 from node.signer.journal import sync_folder
@@ -19,33 +20,53 @@ from node.versions import WrongVersion
 
 
 def make_new_identity(
-    home: Home, old_id: int | None, new_id: int, peer: Address, client: Address
+    home: Home, old_id: int | None, peer: Address, client: Address
 ) -> tuple[int, Validator, Path | None]:
-    """Return the lost validator's id, the new one's entry, and where the rest of the old one lies now.
+    """Return the lost validator's id, the new one's entry, and where the rest of the old one lies now. The
+    entry's id counts for nothing: the ledger gives one.
 
     Raises `ConfigError` if the home can still sign, or if it is not known who is to be replaced.
     """
     home.root.mkdir(parents=True, exist_ok=True)
     with HomeLock(home.data):
         config = load_config(home.config) if home.config.exists() else Config()
-        if old_id is None and not home.config.exists():
-            raise ConfigError(f"{home.config} is lost, too: say whom the new validator replaces with --old")
-        old = config.node.id if old_id is None else old_id
-        if old == new_id:
-            raise ConfigError(f"--id {new_id} is the lost validator's: ids are never used twice")
+        old = _find_old(home) if old_id is None else old_id
         _check_lost(home, config)
         aside = _put_aside(home)
-        validator = create_node_keys(home, new_id, peer, client)
+        validator = create_node_keys(home, 0, peer, client)
         node = replace(
             config.node,
-            id=new_id,
-            joins=True,  # the ledger gives the id that counts
+            id=0,
+            joins=True,  # the ledger gives the id
             peer_listen=config.node.peer_listen or str(peer),
             client_listen=config.node.client_listen or str(client),
         )
         changed = replace(config, node=node, signer=replace(config.signer, socket=""))
         write_config(home.config, changed)
     return old, validator, aside
+
+
+def _find_old(home: Home) -> int:
+    """Whose home this is, by whatever of it is left. Raises `ConfigError` if nothing tells."""
+    with suppress(LedgerError):
+        return own_id(home, load_config(home.config))
+    with suppress(LedgerError):
+        for validator in load_network(home.network).validators:
+            if _has_key_of(home, validator):
+                return validator.id
+    raise ConfigError(
+        f"nothing in {home.root} says whom the new validator replaces: say it with --old"
+        " (`kontor validator list` shows who there is)"
+    )
+
+
+def _has_key_of(home: Home, validator: Validator) -> bool:
+    with suppress(LedgerError):
+        if load_signer(home.consensus_seed).public_key == validator.consensus_key:
+            return True
+    with suppress(LedgerError):
+        return load_certificate(home.tls_certificate) == validator.tls_certificate
+    return False
 
 
 def _check_lost(home: Home, config: Config) -> None:

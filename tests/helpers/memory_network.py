@@ -96,11 +96,13 @@ class MemoryLedger:
             node.tell(block)
         return block
 
-    def replace_validators(self) -> None:
-        """From the next block on, all validators attest with other keys; the old ones prove it."""
+    def replace_validators(self, leaves: int | None = None) -> None:
+        """From the next block on, all validators attest with other keys, but who `leaves`; the old ones
+        prove it."""
         old, old_signers = self.replicas, dict(zip(self.replicas.ids, self.signers, strict=True))
-        self.signers = [Ed25519Signer(digest("test.seed", bytes([old.epoch, i]))) for i in old.ids]
-        members = [Member(i, signer.public_key) for i, signer in zip(old.ids, self.signers, strict=True)]
+        stay = [i for i in old.ids if i != leaves]
+        self.signers = [Ed25519Signer(digest("test.seed", bytes([old.epoch, i]))) for i in stay]
+        members = [Member(i, signer.public_key) for i, signer in zip(stay, self.signers, strict=True)]
         epoch = Epoch(old.epoch + 1, self.machine.height + 1, tuple(members))
         summary = StateSummary(ZERO_DIGEST, (), epoch.digest, 0)
         bare = CheckpointCert(self.machine.height, ZERO_DIGEST, ZERO_DIGEST, summary, ())

@@ -94,15 +94,18 @@ def test_a_node_that_names_a_signer_holds_no_seed_and_needs_the_signer(home, cap
 def test_recover_makes_a_new_validator_and_says_how_it_takes_the_place(home, capsys):
     old_key = load_signer(home.consensus_seed).public_key
     home.signing_record.unlink()
-    assert cli.main(["recover", "--home", str(home.root), "--id", "4", "--json"]) == 0
+    assert cli.main(["recover", "--home", str(home.root), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert (facts["old"], facts["id"]) == (2, 4)
-    assert facts["command"] == f"kontor validator replace 2 --entry {facts['entry']}"
+    assert facts["old"] == 2
+    network, admin = home.network, home.root.parent / "admin.seed"
+    entry = f"--entry {facts['entry']}"
+    assert facts["command"] == f"kontor validator replace 2 {entry} --network {network} --admin {admin}"
+    assert cli.build_parser().parse_args(facts["command"].split()[1:]).admin == admin
     with open(facts["entry"], "rb") as file:
         (entry,) = tomllib.load(file)["validators"]
     new_key = load_signer(home.consensus_seed).public_key
     assert bytes.fromhex(entry["consensus_key"]) == new_key != old_key
-    assert load_config(home.config).node.id == 4
+    assert load_config(home.config).node.joins
     assert home.signing_record.exists()
     assert load_signer(Home(home.root / "dead-1").consensus_seed).public_key == old_key
 
@@ -110,7 +113,7 @@ def test_recover_makes_a_new_validator_and_says_how_it_takes_the_place(home, cap
 def test_recover_touches_nothing_of_a_home_that_can_sign(home, capsys):
     (home.data / "ledger").mkdir(parents=True)
     before = home.consensus_seed.read_bytes()
-    assert cli.main(["recover", "--home", str(home.root), "--id", "4"]) == 2
+    assert cli.main(["recover", "--home", str(home.root)]) == 2
     assert "nothing is lost" in capsys.readouterr().err
     assert home.consensus_seed.read_bytes() == before
 
@@ -121,7 +124,7 @@ def test_recover_does_not_take_what_another_version_wrote_for_lost(home, monkeyp
     for module in (record, ledger):
         with monkeypatch.context() as patch:
             patch.setattr(module, "FORMAT", b"99" if module is ledger else 99)
-            assert cli.main(["recover", "--home", str(home.root), "--id", "4"]) == 2
+            assert cli.main(["recover", "--home", str(home.root)]) == 2
         assert "this version of Kontor reads 99" in capsys.readouterr().err
     assert home.consensus_seed.read_bytes() == before
 
@@ -129,7 +132,7 @@ def test_recover_does_not_take_what_another_version_wrote_for_lost(home, monkeyp
 @pytest.mark.parametrize("loss", ["empty", "other"])
 def test_a_lost_ledger_does_not_start_a_node_and_recover_says_it_is_lost(home, tmp_path, capsys, loss):
     bind(home)
-    assert cli.main(["recover", "--home", str(home.root), "--id", "4"]) == 2
+    assert cli.main(["recover", "--home", str(home.root)]) == 2
     assert "nothing is lost" in capsys.readouterr().err
     shutil.rmtree(home.data)
     if loss == "other":  # of the same validator, from a home that was set up twice
@@ -137,18 +140,38 @@ def test_a_lost_ledger_does_not_start_a_node_and_recover_says_it_is_lost(home, t
     assert cli.main(["start", "--home", str(home.root)]) == 2
     said = capsys.readouterr().err
     assert "not the one the key voted with" in said and "kontor recover" in said
-    assert cli.main(["recover", "--home", str(home.root), "--id", "4"]) == 0
+    assert cli.main(["recover", "--home", str(home.root)]) == 0
     bind(home)  # the new identity has a record and a ledger of its own
 
 
+@pytest.mark.parametrize("left", ["config.toml", "keys/consensus.seed", "keys/tls.crt"])
+def test_recover_finds_whom_to_replace_by_whatever_is_left(home, capsys, left):
+    for path in ("config.toml", "keys/consensus.seed", "keys/tls.crt"):
+        if path != left:
+            (home.root / path).unlink()
+    shutil.rmtree(home.signer)
+    assert cli.main(["recover", "--home", str(home.root), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["old"] == 2
+
+
+def test_recover_knows_the_id_that_the_ledger_gave(home, capsys):
+    text = home.config.read_text()
+    home.config.write_text(text.replace("joins = false", "joins = true").replace("id = 2", "id = 0"))
+    home.data.mkdir(exist_ok=True)
+    home.validator_id.write_text("9\n")
+    shutil.rmtree(home.signer)
+    assert cli.main(["recover", "--home", str(home.root), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["old"] == 9
+
+
 def test_recover_on_an_empty_disk_asks_whom_to_replace(tmp_path, capsys):
-    words = ["recover", "--home", str(tmp_path / "fresh"), "--id", "4"]
+    words = ["recover", "--home", str(tmp_path / "fresh")]
     assert cli.main(words) == 2
     assert "--old" in capsys.readouterr().err
-    assert cli.main([*words, "--old", "4"]) == 2
-    assert "never used twice" in capsys.readouterr().err
-    assert cli.main([*words, "--old", "1"]) == 0
-    assert "kontor validator replace 1 --entry" in capsys.readouterr().out
+    assert cli.main([*words, "--old", "1", "--admin", "a b.seed"]) == 0
+    said = capsys.readouterr().out
+    assert "kontor validator replace 1 --entry" in said and "--admin 'a b.seed'" in said
+    assert "network.toml is lost, too" in said
     assert not (tmp_path / "fresh" / "dead-1").exists()
 
 
