@@ -11,6 +11,7 @@ and a long message is read item by item as its type says, up to the first that d
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -47,15 +48,18 @@ class Codec:
         self._tags = {cls: tag for tag, cls in enumerate(types)}
         self._types = list(types)
         self._counts = {cls: len(fields(cls)) for cls in types}
+        self._writers: dict[type, _Convert] = {}
         self._readers: dict[type, _Convert] = {}
         self._pulls: dict[type, _Pull] = {}
         for cls in types:
+            self._writer(cls)
             self._reader(cls)
             self._puller(cls)
 
     def encode(self, message: object) -> bytes:
         """Canonical bytes of a registered message."""
-        return msgpack.packb([self._tags[type(message)], *_flatten(message)], use_bin_type=True)
+        cls = type(message)
+        return msgpack.packb([self._tags[cls], *self._writers[cls](message)], use_bin_type=True)
 
     def decode(self, data: bytes, size_max: int = BYTES_MAX) -> Any:
         """Return the message in `data`; raise `ProtocolError` if it is not exactly one canonical message."""
@@ -89,11 +93,32 @@ class Codec:
 
     def to_fields(self, message: object) -> list[Any]:
         """The plain fields of a registered dataclass, for a format that names the type elsewhere."""
-        return _flatten(message)
+        plain: list[Any] = self._writer(type(message))(message)
+        return plain
 
     def from_fields(self, cls: type[T], raw: Any) -> T:
         """Make a `cls` from its plain fields. Raises `ProtocolError` on a wrong type or bound."""
         return cast(T, self._reader(cls)(raw))
+
+    def _writer(self, cls: type) -> _Convert:
+        if cls not in self._writers:
+            hints = get_type_hints(cls)
+            self._writers[cls] = _record_writer({f.name: self._flattener(hints[f.name]) for f in fields(cls)})
+        return self._writers[cls]
+
+    def _flattener(self, hint: Any) -> _Convert | None:
+        """What makes a field plain; None for one that is."""
+        if hint in _SCALARS:
+            return None
+        origin, args = get_origin(hint), get_args(hint)
+        if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
+            return _tuple_writer(self._flattener(args[0]))
+        if origin in (Union, UnionType) and len(args) == 2 and NoneType in args:
+            inner = self._flattener(args[0] if args[1] is NoneType else args[1])
+            return inner and (lambda value: None if value is None else inner(value))
+        if is_dataclass(hint):
+            return self._writer(hint)  # type: ignore[arg-type]  # a dataclass *type*: hints hold no instances
+        raise TypeError(f"codec cannot carry a field of type {hint!r}")
 
     def _reader(self, cls: type) -> _Convert:
         if cls not in self._readers:
@@ -169,17 +194,24 @@ class _Source:
         return place < len(self._data) and self._data[place] == _NIL
 
 
-def _flatten(value: Any) -> list[Any]:
-    return [_plain(getattr(value, name)) for name in value.__dataclass_fields__]
+def _record_writer(flatteners: Mapping[str, _Convert | None]) -> _Convert:
+    names = list(flatteners)
+    nested = [(place, flatten) for place, flatten in enumerate(flatteners.values()) if flatten is not None]
+    take = attrgetter(*names)
+
+    def write(record: Any) -> list[Any]:
+        plain = list(take(record)) if len(names) > 1 else [take(record)]
+        for place, flatten in nested:
+            plain[place] = flatten(plain[place])
+        return plain
+
+    return write
 
 
-def _plain(value: Any) -> Any:
-    kind = type(value)
-    if kind is bytes or kind is int or kind is bool or kind is str or value is None:
-        return value
-    if kind is tuple:
-        return [_plain(item) for item in value]
-    return _flatten(value)
+def _tuple_writer(flatten: _Convert | None) -> _Convert:
+    if flatten is None:
+        return list
+    return lambda value: [flatten(item) for item in value]
 
 
 def _record_reader(cls: type, converters: list[_Convert]) -> _Convert:
@@ -198,7 +230,7 @@ def _tuple_reader(convert: _Convert) -> _Convert:
     def read(raw: Any) -> Any:
         if type(raw) is not list:
             raise ProtocolError("a list was expected")
-        return tuple(convert(item) for item in raw)
+        return tuple([convert(item) for item in raw])
 
     return read
 
