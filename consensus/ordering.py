@@ -60,7 +60,7 @@ class Ordering:
     def propose(self) -> None:
         """As primary, propose what is pending while the window and the pipeline have room."""
         state = self._state
-        while self._may_propose() and (self._batches.pending or state.is_hastened(self.next_seq)):
+        while (self._batches.pending or state.is_hastened(self.next_seq)) and self._may_propose():
             # With nothing to order but a boundary to reach, empty blocks lead there.
             chosen, acks = self.times.choose() if self._batches.pending else ((), ())
             if self._batches.pending and not chosen:

@@ -60,7 +60,7 @@ class Pacemaker:
             self._delivered = state.committed
             if state.active:
                 self.attempts = 0
-        if not self._armed and state.active and not state.leads and state.may_vote and self._is_busy():
+        if not self._armed and state.active and self._is_busy() and not state.leads and state.may_vote:
             self._armed = True
             self._busy_since_us = state.now_us
             self._set_timer(self._timeout_us() // 2)
@@ -73,8 +73,8 @@ class Pacemaker:
         committed, boundary = self._state.committed, self._state.boundary
         if 0 < boundary <= committed:
             return False
-        is_called_for = self._ordering.proposed_seq > committed or self._state.is_hastened(committed + 1)
-        return bool(self._batches.held) or is_called_for
+        is_called_for = bool(self._batches.held) or self._ordering.proposed_seq > committed
+        return is_called_for or self._state.is_hastened(committed + 1)
 
     def on_request_timer(self, is_behind: bool) -> None:
         """Remind, complain, or wait on; the timer runs lazily, so often there is nothing to do.

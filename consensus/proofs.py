@@ -4,7 +4,7 @@ Imports nothing but digests, so that proofs can be checked where neither a codec
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from consensus.primitives.crypto import DIGEST_SIZE, PUBLIC_KEY_SIZE, digest
 
@@ -16,6 +16,7 @@ ATTEST = "attest"
 CHECKPOINT = "checkpoint"  # an attestation that carries a state summary
 
 
+@lru_cache(maxsize=4096)  # all votes of one phase sign the same
 def signing_digest(chain_id: bytes, epoch: int, kind: str, view: int, seq: int, body: bytes) -> bytes:
     """What is signed: (chain, epoch, type, view, seq, digest), so that no vote fits another place."""
     place = b"".join(value.to_bytes(8, "little") for value in (epoch, view, seq))

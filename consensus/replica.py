@@ -434,15 +434,16 @@ class Replica:
         locks stand inside the window; queues keep their bounds; a primary stays inside the window.
         """
         state, ordering, config = self._state, self._ordering, self._state.config
-        marks = (state.view, state.low, state.committed, state.executed, state.active)
+        votes = state.votes
+        marks = (votes.view, votes.low, state.committed, state.executed, votes.active)
         if marks != self._marks:
             self._check_marks(marks)
             self._marks = marks
         slots, certified = len(ordering.slots), len(ordering.certified)
         if slots > config.window or certified > config.window + 2 * config.catch_up_blocks:
             raise InvariantViolation(f"{slots} slots and {certified} certificates; window {config.window}")
-        if ordering.next_seq > state.low + config.window + 1 and state.is_primary:
-            raise InvariantViolation(f"next proposal {ordering.next_seq} is beyond the window at {state.low}")
+        if ordering.next_seq > votes.low + config.window + 1 and state.is_primary:
+            raise InvariantViolation(f"next proposal {ordering.next_seq} is beyond the window at {votes.low}")
 
     def _check_marks(self, marks: tuple[int, int, int, int, bool]) -> None:
         state, votes = self._state, self._state.votes

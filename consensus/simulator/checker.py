@@ -83,7 +83,6 @@ class Checker:
         self._boundaries: dict[int, int] = {}  # last block of an epoch, by its number
         self._verifier = verifier
         self._decoded: dict[bytes, object] = {}
-        self._digests: dict[tuple[str, int, int, bytes], bytes] = {}
         self._votes: dict[tuple[int, str, int, int], bytes] = {}
         self._accepted: dict[int, dict[tuple[int, bytes], int]] = {}
         self._prepared: dict[tuple[int, int], bytes] = {}
@@ -137,9 +136,10 @@ class Checker:
         replica = node.replica
         marks = (replica.view, replica.committed, replica.executed, replica.stable_seq)
         before = self._marks[node.id]
-        if before and any(now < then for now, then in zip(marks, before, strict=True)):
-            self._fail(node, f"(view, committed, executed, stable) went from {before} to {marks}")
-        self._marks[node.id] = marks
+        if marks != before:
+            if before and any(now < then for now, then in zip(marks, before, strict=True)):
+                self._fail(node, f"(view, committed, executed, stable) went from {before} to {marks}")
+            self._marks[node.id] = marks
         self._check_ingesting(node, effects)
         self._check_accused(node, effects)
         self._turns += 1
@@ -149,8 +149,9 @@ class Checker:
     def _check_ingesting(self, node: SimNode, effects: Sequence[Effect]) -> None:
         """Who has no state of its own says nothing new about order, results or views."""
         replica, was = node.replica, self._ingesting.get(node.id)
-        self._ingesting[node.id] = node.incarnation if replica.transfer is not None else 0
-        if replica.transfer is None or was != node.incarnation:
+        is_ingesting = replica.transfer is not None
+        self._ingesting[node.id] = node.incarnation if is_ingesting else 0
+        if not is_ingesting or was != node.incarnation:
             return
         self._note("turns_ingesting")
         if not replica.active:
@@ -582,12 +583,8 @@ class Checker:
     def _verify(
         self, node: SimNode, signer: int, signature: bytes, kind: str, view: int, seq: int, body: bytes
     ) -> None:
-        place = (kind, view, seq, body)
         voters = self._voters(node, kind, view, seq)
-        message = self._digests.get(place)
-        if message is None:
-            message = signing_digest(voters.chain_id, voters.epoch, kind, view, seq, body)
-            self._digests[place] = message
+        message = signing_digest(voters.chain_id, voters.epoch, kind, view, seq, body)
         if signer not in voters:
             self._fail(node, f"has a {kind} at (view {view}, seq {seq}) by {signer}, no validator there")
         try:

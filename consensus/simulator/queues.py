@@ -6,7 +6,7 @@ number of replicas; so a new one is covered before anybody thinks of it.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from consensus.batches import SETTLED_MAX
@@ -17,6 +17,9 @@ from consensus.state import ReplicaConfig
 
 DEPTH_MAX = 8
 CONTAINERS = (dict, list, set, deque)
+
+Trail = tuple[Any, str]  # (trail of what holds it, name)
+Found = list[tuple[Trail, str, int]]
 
 
 class Bounds:
@@ -55,43 +58,53 @@ class Bounds:
     def list_excesses(self, replica: Replica) -> list[str]:
         """Containers that hold more than they may."""
         return [
-            f"{path} holds {size}; at most {most}"
-            for path, name, size in measure(replica)
+            f"{spell(trail)} holds {size}; at most {most}"
+            for trail, name, size in measure(replica)
             if size > (most := self.named.get(name, self.other))
         ]
 
 
-def measure(owner: object) -> Iterator[tuple[str, str, int]]:
-    """(path, attribute name, length) of every container that `owner` and its parts hold."""
-    seen = {id(owner)}
-    yield from _walk(owner, type(owner).__name__, 0, seen)
+def measure(owner: object) -> Found:
+    """(trail, attribute name, length) of every container that `owner` and its parts hold."""
+    found: Found = []
+    _walk(owner, ((), type(owner).__name__), 0, {id(owner)}, found)
+    return found
 
 
-def _walk(owner: object, path: str, depth: int, seen: set[int]) -> Iterator[tuple[str, str, int]]:
+def spell(trail: Trail) -> str:
+    """The names along a trail."""
+    holder, name = trail
+    return f"{spell(holder)}.{name}" if holder else name
+
+
+def _walk(owner: object, trail: Trail, depth: int, seen: set[int], found: Found) -> None:
     for name in _attributes(owner):
-        value = getattr(owner, name, None)
-        yield from _visit(value, f"{path}.{name}", name, depth, seen)
+        _visit(getattr(owner, name, None), (trail, name), name, depth, seen, found)
 
 
-def _visit(value: Any, path: str, name: str, depth: int, seen: set[int]) -> Iterator[tuple[str, str, int]]:
-    if id(value) in seen or depth > DEPTH_MAX:
+def _visit(value: Any, trail: Trail, name: str, depth: int, seen: set[int], found: Found) -> None:
+    ends = _ends_walk(type(value))  # type: ignore[arg-type]  # any type is hashable
+    if ends or id(value) in seen or depth > DEPTH_MAX:
         return
-    if isinstance(value, CONTAINERS):
-        seen.add(id(value))
-        yield path, name, len(value)
-        for inner in list(value.values() if isinstance(value, dict) else value):
-            if isinstance(inner, CONTAINERS) or _is_part(inner):
-                yield from _visit(inner, f"{path}.*", f"{name}.*", depth + 1, seen)
-    elif _is_part(value):
-        seen.add(id(value))
-        yield from _walk(value, path, depth + 1, seen)
+    seen.add(id(value))
+    if not isinstance(value, CONTAINERS):
+        _walk(value, trail, depth + 1, seen, found)
+        return
+    found.append((trail, name, len(value)))
+    inside = list(value.values() if isinstance(value, dict) else value)
+    if all(map(_ends_walk, set(map(type, inside)))):
+        return
+    for inner in inside:
+        _visit(inner, (trail, "*"), f"{name}.*", depth + 1, seen, found)
 
 
-def _is_part(value: object) -> bool:
-    """Whether it is one of the replica's own mutable objects: messages are frozen, and end a walk."""
-    kind = type(value)
+@cache
+def _ends_walk(kind: type) -> bool:
+    """Whether such an object is neither a container nor one of the replica's own mutable objects:
+    messages are frozen."""
     parameters = getattr(kind, "__dataclass_params__", None)
-    return kind.__module__.startswith("consensus.") and not (parameters and parameters.frozen)
+    is_part = kind.__module__.startswith("consensus.") and not (parameters and parameters.frozen)
+    return not is_part and not issubclass(kind, CONTAINERS)
 
 
 def _attributes(owner: object) -> list[str]:

@@ -23,7 +23,8 @@ class Scheduler:
     def at(self, time_us: int, callback: Callable[..., None], *args: Any) -> None:
         """Call `callback(*args)` at `time_us`, or now if that is past."""
         self._order += 1
-        heappush(self._heap, (max(time_us, self.now_us), self._order, callback, args))
+        due_us = time_us if time_us > self.now_us else self.now_us
+        heappush(self._heap, (due_us, self._order, callback, args))
 
     def after(self, delay_us: int, callback: Callable[..., None], *args: Any) -> None:
         """Call `callback(*args)` in `delay_us`."""

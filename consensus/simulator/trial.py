@@ -139,16 +139,21 @@ def run(
     result = SimResult(seed, n, options=options)
     gc.disable()  # a run's objects live till its end: looking for cycles meanwhile finds none
     try:
-        cluster = Cluster(n, seed, options, replica_class, trace)
-        result.failure = _live_through(cluster)
+        _run(result, options, replica_class, trace)
     finally:
         gc.enable()
+    return result
+
+
+def _run(result: SimResult, options: SimOptions, replica_class: type[Replica], trace: bool) -> None:
+    """All that the run made, besides its result, is garbage when this returns."""
+    cluster = Cluster(result.n, result.seed, options, replica_class, trace)
+    result.failure = _live_through(cluster)
     result.virtual_us = cluster.scheduler.now_us
     result.events = cluster.scheduler.events
     result.fingerprint = cluster.fingerprint
     result.counters = cluster.counters()
     result.trace = cluster.trace
-    return result
 
 
 def _live_through(cluster: Cluster) -> str:
