@@ -182,6 +182,9 @@ class _Block:
         state, previous_root = self._state, self._machine.journal_root
         state.count["height"] = self._height
         state.count["time_ms"] = self._time_ms
+        self._machine._registry.on_block_start(
+            state, Context(NONE, self._time_ms, self._height, self._before)
+        )
         self._run_commands()
         journal, op_count = self._run_orders()
         self._machine._registry.on_block_end(state, Context(NONE, self._time_ms, self._height, self._after))

@@ -6,7 +6,7 @@ tables, in registry order, and do not import one another.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from consensus.primitives.errors import ensure
 from engine.commands import CommandKind, CommandNumber, kind_of
@@ -17,9 +17,9 @@ from engine.tables.table import TableSpec
 
 
 class Context(NamedTuple):
-    """Under what a command or an end-of-block pass runs."""
+    """Under what a command, or a plugin's turn at a block's start or end, runs."""
 
-    key: int  # row of the key that signed; NONE at the end of a block
+    key: int  # row of the key that signed; NONE in a plugin's turn
     time_ms: int  # of the block
     height: int
     events: Events  # journal lines beside a command's own
@@ -43,18 +43,15 @@ class Handler(NamedTuple):
     apply: Callable[[State, Any, Context], Entry]
 
 
-class Plugin(Protocol):
-    """A part of the rulebook."""
+class Plugin:
+    """A part of the rulebook. Whoever writes one overrides what they need."""
 
-    @property
-    def name(self) -> str: ...
+    name = ""
+    handlers: Sequence[Handler] = ()
+    tables: Sequence[TableSpec] = ()  # that it owns; `State.table(name)` gives them
 
-    @property
-    def handlers(self) -> Sequence[Handler]: ...
-
-    @property
-    def tables(self) -> Sequence[TableSpec]:
-        """The tables it owns; `State.table(name)` gives them."""
+    def on_block_start(self, state: State, context: Context) -> None:
+        """Before the block's commands, in registry order."""
 
     def on_block_end(self, state: State, context: Context) -> None:
         """After the block's orders, in registry order."""
@@ -97,6 +94,11 @@ class Registry:
         if code:
             return (int(code), kind.number, *_NOTHING)
         return (_OK, kind.number, *handler.apply(state, command, context))
+
+    def on_block_start(self, state: State, context: Context) -> None:
+        """Every plugin's turn before the block's commands."""
+        for plugin in self.plugins:
+            plugin.on_block_start(state, context)
 
     def on_block_end(self, state: State, context: Context) -> None:
         """Every plugin's end-of-block pass."""

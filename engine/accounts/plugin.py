@@ -13,16 +13,14 @@ from engine.commands import (
     Withdraw,
 )
 from engine.invariants import check_conservation, check_no_negative_balance
-from engine.plugin import Context, Handler
+from engine.plugin import Handler, Plugin
 from engine.state import State
-from engine.tables.table import TableSpec
 
 
-class AccountsPlugin:
+class AccountsPlugin(Plugin):
     """Assets, accounts, keys, funds."""
 
     name = "accounts"
-    tables: Sequence[TableSpec] = ()
     handlers: Sequence[Handler] = (
         Handler(OpenAccount, keys.validate_open_account, keys.apply_open_account),
         Handler(GrantKey, keys.validate_grant_key, keys.apply_grant_key),
@@ -32,9 +30,6 @@ class AccountsPlugin:
         Handler(Withdraw, funds.validate_withdraw, funds.apply_withdraw),
         Handler(Transfer, funds.validate_transfer, funds.apply_transfer),
     )
-
-    def on_block_end(self, state: State, context: Context) -> None:
-        """Nothing expires by sweep: expiry is compared when a grant is used."""
 
     def check_invariants(self, state: State) -> None:
         """Value is conserved and nobody owes."""

@@ -11,7 +11,7 @@ from engine.commands import CallAuction, ScheduleAuctions
 from engine.genesis import Genesis
 from engine.layout import PriceStatus
 from engine.markets.states import MarketStatus
-from engine.plugin import Context, Entry, Handler
+from engine.plugin import Context, Entry, Handler, Plugin
 from engine.records import Code, Kind
 from engine.state import State
 from engine.tables.table import TableSpec
@@ -44,7 +44,7 @@ _CALLS = (MarketStatus.AUCTION, MarketStatus.PRE_OPEN)
 _STARTS = (MarketStatus.OPEN, MarketStatus.PRE_OPEN, MarketStatus.CLOSED)  # a scheduled call may begin here
 
 
-class AuctionsPlugin:
+class AuctionsPlugin(Plugin):
     """Call auctions of all markets."""
 
     name = "auctions"
@@ -68,9 +68,6 @@ class AuctionsPlugin:
         budget = MEETINGS_PER_BLOCK_MAX
         for market in np.flatnonzero(waiting | due).tolist():
             budget -= _Turn(state, context, market).take(budget)
-
-    def check_invariants(self, state: State) -> None:
-        """Nothing of its own: that no matching market is crossed is the markets plugin's law."""
 
 
 def validate_call_auction(state: State, command: CallAuction, context: Context) -> Code:

@@ -13,10 +13,9 @@ from engine.genesis import VENUE_ACCOUNT
 from engine.invariants import check_books
 from engine.layout import PriceStatus
 from engine.markets.states import Action, MarketStatus, allows
-from engine.plugin import Context, Entry, Handler
+from engine.plugin import Context, Entry, Handler, Plugin
 from engine.records import AMOUNT_MAX, Code
 from engine.state import State
-from engine.tables.table import TableSpec
 
 
 def validate_list_market(state: State, command: ListMarket, context: Context) -> Code:
@@ -89,19 +88,15 @@ def apply_set_market_status(state: State, command: SetMarketStatus, context: Con
     return Entry(subject=command.market, detail=command.status)
 
 
-class MarketsPlugin:
+class MarketsPlugin(Plugin):
     """Listing, fees and status of markets."""
 
     name = "markets"
-    tables: Sequence[TableSpec] = ()
     handlers: Sequence[Handler] = (
         Handler(ListMarket, validate_list_market, apply_list_market),
         Handler(SetFees, validate_set_fees, apply_set_fees),
         Handler(SetMarketStatus, validate_set_market_status, apply_set_market_status),
     )
-
-    def on_block_end(self, state: State, context: Context) -> None:
-        """Nothing to do: markets change by commands only."""
 
     def check_invariants(self, state: State) -> None:
         """Books, holds and counts agree."""

@@ -12,20 +12,18 @@ from engine.commands import (
     Wedge,
 )
 from engine.genesis import Genesis
-from engine.plugin import Context, Handler
+from engine.plugin import Context, Handler, Plugin
 from engine.state import State
-from engine.tables.table import TableSpec
 from engine.validators.audit import check_validators
 from engine.validators.boundary import reach
 from engine.validators.changes import Changes
 from engine.validators.convictions import exclude
 
 
-class ValidatorsPlugin:
+class ValidatorsPlugin(Plugin):
     """Membership, keys and endpoints of validators; wedges; convictions."""
 
     name = "validators"
-    tables: Sequence[TableSpec] = ()
 
     def __init__(self, genesis: Genesis) -> None:
         rules = self._rules = Changes(genesis)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.commands import AccountId, Amount
-from engine.plugin import Entry, Handler
+from engine.plugin import Entry, Handler, Plugin
 from engine.records import Code, Kind
 from engine.tables.table import TableSpec
 
@@ -19,7 +19,7 @@ class AddTally(NamedTuple):
     amount: Amount
 
 
-class TallyPlugin:
+class TallyPlugin(Plugin):
     """One row per account, appended when it is first counted for."""
 
     name = "tally"
@@ -47,6 +47,3 @@ class TallyPlugin:
             table.columns["blocks"][row] += 1
             table.mark(row)
             context.events.add(Kind.FOREIGN, account=row, detail=context.height)
-
-    def check_invariants(self, state):
-        pass

@@ -8,25 +8,27 @@ from engine.commands import Deposit
 from engine.events import Events
 from engine.genesis import Capacity, Genesis
 from engine.markets.plugin import MarketsPlugin
-from engine.plugin import Context, Entry, Handler, Registry
+from engine.plugin import Context, Entry, Handler, Plugin, Registry
 from engine.plugins import make_plugins
 from engine.records import Code
 from engine.state import State
 from tests.helpers.venue import CHAIN_ID, signer
 
 
-class Recorder:
+class Recorder(Plugin):
     """A plugin that notes when it is called."""
 
     def __init__(self, name, calls, code=Code.OK):
         self.name = name
-        self.tables = ()
         self.calls = calls
         self.handlers = (Handler(Deposit, lambda *_: code, self.apply),) if name == "handler" else ()
 
     def apply(self, state, command, context):
         self.calls.append(command)
         return Entry(subject=command.asset, account=command.account, qty=command.amount)
+
+    def on_block_start(self, state, context):
+        self.calls.append((self.name, "start"))
 
     def on_block_end(self, state, context):
         self.calls.append((self.name, context.height, context.time_ms))
@@ -48,9 +50,10 @@ def test_two_plugins_may_not_handle_one_command():
 def test_plugins_get_their_turn_in_registry_order(state):
     calls = []
     registry = Registry([Recorder("b", calls), Recorder("a", calls)])
+    registry.on_block_start(state, Context(0, 99, 7, Events()))
     registry.on_block_end(state, Context(0, 99, 7, Events()))
     registry.check_invariants(state)
-    assert calls == [("b", 7, 99), ("a", 7, 99), "b", "a"]
+    assert calls == [("b", "start"), ("a", "start"), ("b", 7, 99), ("a", 7, 99), "b", "a"]
 
 
 def test_a_validated_command_is_applied_and_its_entry_kept(state):
