@@ -107,6 +107,7 @@ class ClientPort:
         self._connections = 0
         self._open: dict[_Connection, None] = {}
         self.unread_bytes = 0  # answers that wait for clients
+        metrics.watch_held("client_answers", lambda: self.unread_bytes)
         self._by_address: dict[str, int] = {}
         self.door = Door(STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX)
         services.on_proven_block(self.admission.on_proven_block)

@@ -28,3 +28,8 @@ class Remembered:
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
+
+    @property
+    def size_bytes(self) -> int:
+        """What these names take, at most."""
+        return len(self) * self.NAME_BYTES

@@ -110,6 +110,11 @@ class VerdictCache:
         """True: valid; None: not known."""
         return True if envelope_digest in self._valid else None
 
+    @property
+    def size_bytes(self) -> int:
+        """Memory taken."""
+        return self._valid.size_bytes
+
     def add(self, envelope_digest: bytes) -> None:
         """Remember a valid one. Safe to call from worker threads."""
         self._valid.add(envelope_digest)

@@ -246,6 +246,10 @@ def build_node(
         inbox.put,
         lambda peer, kind: late[0].on_peer_fault(peer, kind),
     )
+    metrics.watch_held("payloads", lambda: pool.size_bytes)
+    metrics.watch_held("peer_frames", lambda: transport.waiting_bytes)
+    metrics.watch_held("signatures", lambda: verdicts.size_bytes + verifier.size_bytes)
+    metrics.watch_held("unproven_journals", lambda: proofs.size_bytes)
     shapes = table_shapes(network.genesis)
     staging = Staging(home.data / STAGING, config.ledger.state_mib * MIB, shapes)
     parts = Parts(

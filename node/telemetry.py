@@ -100,7 +100,9 @@ class Metrics:
         self.view = self._gauge("view", "Current view.")
         self.peers = self._gauge("peers_connected", "Validators connected.")
         self.clients = self._gauge("clients_connected", "Client connections.")
-        self.pool_bytes = self._gauge("pool_bytes", "Payloads waiting to be ordered and executed.")
+        self._held = Gauge(
+            "kontor_held_bytes", "Memory held for others, by what.", ["what"], registry=self.registry
+        )
         self.halted = self._gauge("halted", "1 if this node no longer votes.")
         self.reply_seconds = self._histogram(
             "reply_seconds", "From an envelope's arrival until its receipt is ready."
@@ -120,6 +122,10 @@ class Metrics:
         self.transfer_active = self._gauge("transfer_active", "1 while a state is being fetched.")
         self.transfer_seconds = self._histogram("transfer_seconds", "Fetching a state, until it can run.")
         self.snapshot_seconds = self._histogram("snapshot_seconds", "Writing a snapshot.")
+
+    def watch_held(self, what: str, read: Callable[[], int]) -> None:
+        """Show what `read` says is held, whenever somebody asks. Bytes."""
+        self._held.labels(what).set_function(lambda: float(read()))
 
     def render(self) -> bytes:
         """All metrics in the text format."""

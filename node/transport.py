@@ -124,6 +124,11 @@ class Transport:
         outbox = self._outboxes.get(peer)
         return outbox.size if outbox else 0
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that wait for all peers."""
+        return sum(outbox.size for outbox in self._outboxes.values())
+
     def send(self, peer: int, framed: bytes) -> None:
         """Queue one frame (with its length in front) for a peer; nothing is kept for one who left."""
         outbox = self._outboxes.get(peer)

@@ -28,6 +28,11 @@ class RememberingVerifier:
         self._valid = Remembered(REMEMBERED_MAX)
         self.checked = 0  # signatures computed, not remembered
 
+    @property
+    def size_bytes(self) -> int:
+        """Memory taken."""
+        return self._valid.size_bytes
+
     def verify(self, public_key: bytes, message: bytes, signature: bytes) -> None:
         """Raise `SignatureError` unless the signature is valid. Safe in any thread."""
         name = digest("kontor/remembered-signature", public_key, message, signature)
@@ -72,6 +77,11 @@ class ProofCollector:
         self._journal_bytes = 0
         self.proven = 0  # highest proven height
         self._executed = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Journals that wait for attestations."""
+        return self._journal_bytes
 
     def start_above(self, height: int) -> None:
         """Blocks up to `height` were executed before this process started, or by others."""

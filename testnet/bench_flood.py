@@ -28,6 +28,7 @@ from testnet.sources import SyntheticSource
 NODES = 4
 QUIET_SECONDS = 4
 PACE = Pace(orders_per_envelope=100, envelopes_per_second=50.0)
+HELD = "kontor_held_bytes"
 REFUSALS = ("kontor_peer_faults_total", "kontor_client_errors_total", "kontor_blamed_total")
 GROWTH_MAX = 0.02  # of a node's memory, over the second half
 WINDOW_SECONDS = 10
@@ -82,11 +83,12 @@ async def measure(seconds: int) -> dict[str, Any]:
             command = [sys.executable, "-P", "-m", "testnet.flood", str(homes.root)]
             flooder = await trio.lowlevel.open_process(command, stdin=PIPE, stdout=PIPE)
             await _sample(session, nodes, tally, seconds, flooded)
-            refused = await trio.to_thread.run_sync(_read_refusals, session, nodes)
+            refused = await trio.to_thread.run_sync(_read_counts, session, nodes, REFUSALS)
+            held = await trio.to_thread.run_sync(_read_counts, session, nodes, (HELD,))
             views = [status.view for status in (await session.launcher.statuses(nodes)).values() if status]
             sent = await _stop(flooder)
             nursery.cancel_scope.cancel()
-    return _summarise(quiet, flooded, sent, refused, views)
+    return _summarise(quiet, flooded, sent, refused, held, views)
 
 
 async def _stop(flooder: trio.Process) -> dict[str, Any]:
@@ -111,14 +113,14 @@ async def _sample(session: Session, nodes: range, tally: Tally, seconds: int, sa
         before = tally.orders_committed
 
 
-def _read_refusals(session: Session, nodes: range) -> dict[str, int]:
-    """What the nodes refused so far, by metric and labels."""
+def _read_counts(session: Session, nodes: range, names: tuple[str, ...]) -> dict[str, int]:
+    """What the nodes count under these names, together, by metric and labels."""
     refused: dict[str, int] = {}
     for node in nodes:
         config = load_config(session.launcher.homes.nodes[node].config)
         with urlopen(f"http://{config.telemetry.metrics_listen}/metrics", timeout=5) as response:
             for line in response.read().decode().splitlines():
-                if line.startswith(REFUSALS):
+                if line.startswith(names):
                     name, _, value = line.rpartition(" ")
                     refused[name] = refused.get(name, 0) + int(float(value))
     return dict(sorted(refused.items()))
@@ -129,6 +131,7 @@ def _summarise(
     flooded: Samples,
     sent: dict[str, Any],
     refused: dict[str, int],
+    held: dict[str, int],
     views: list[int],
 ) -> dict[str, Any]:
     growths = {node: compute_growth(sizes) for node, sizes in flooded.resident_mib.items()}
@@ -156,6 +159,7 @@ def _summarise(
         "flood_requests": sent["requests"],
         "clients_cut_off": sent["cut_off"],
         "refused": refused,
+        "held_bytes_of_all_nodes": held,
         "views": views,
         "faults": faults,
     }
@@ -163,8 +167,8 @@ def _summarise(
 
 def compute_growth(sizes: list[float]) -> float:
     """By what part of itself memory grew over the second half of samples: the rise of the best line through
-    them, so that one sample taken in the middle of a garbage collection decides nothing."""
-    half = sizes[len(sizes) // 2 :]
+    the least of each window. Between two rounds of `node.memory.trim_heaps` free pages come and go."""
+    half = find_floors(sizes[len(sizes) // 2 :])
     count = len(half)
     if count < 2:
         return 0.0
@@ -172,6 +176,12 @@ def compute_growth(sizes: list[float]) -> float:
     spread = sum((place - middle) ** 2 for place in range(count))
     slope = sum((place - middle) * (size - mean) for place, size in enumerate(half)) / spread
     return round(slope * (count - 1) / mean, 4)
+
+
+def find_floors(sizes: list[float]) -> list[float]:
+    """The least of each whole `WINDOW_SECONDS`."""
+    starts = range(0, len(sizes) - WINDOW_SECONDS + 1, WINDOW_SECONDS)
+    return [min(sizes[start : start + WINDOW_SECONDS]) for start in starts]
 
 
 def grow_by_window(sizes: list[float]) -> list[float]:
@@ -199,7 +209,7 @@ def _print_table(result: dict[str, Any]) -> None:
         table.add_row(f"node {node}: MiB in {WINDOW_SECONDS} s each", windows)
         table.add_row(f"node {node}: second half", f"{result['second_half_growth'][node]:+.1%}")
     table.add_row("flat after warm-up", str(result["is_flat"]))
-    for name, count in result["refused"].items():
+    for name, count in (result["refused"] | result["held_bytes_of_all_nodes"]).items():
         table.add_row(name.replace("kontor_", ""), f"{count:,}")
     for fault in result["faults"]:
         table.add_row("fault", fault)

@@ -27,6 +27,13 @@ def test_a_log_line_is_one_json_object_with_its_context() -> None:
     assert stream.getvalue().count("\n") == 1
 
 
+def test_what_is_held_is_read_when_somebody_asks() -> None:
+    metrics, held = Metrics(), [5]
+    metrics.watch_held("payloads", lambda: held[0])
+    held[0] = 7
+    assert b'kontor_held_bytes{what="payloads"} 7.0' in metrics.render()
+
+
 def test_lines_below_the_level_are_left_out() -> None:
     stream = StringIO()
     log = Log(stream, "warning")

@@ -2,22 +2,22 @@
 
 import pytest
 
-from testnet.bench_flood import compute_growth, grow_by_window
+from testnet.bench_flood import WINDOW_SECONDS, compute_growth, grow_by_window
 
 
 @pytest.mark.parametrize(
-    ("sizes", "growth"),
+    ("floors", "growth"),
     [
         ([], 0.0),
         ([5.0], 0.0),
-        ([7.0] * 9, 0.0),
+        ([7.0] * 8, 0.0),
         ([1.0, 50.0, 99.0, 100.0, 100.0, 100.0], 0.0),  # what fills first does not count
         ([0.0, 0.0, 0.0, 99.0, 100.0, 101.0], 0.02),
         ([9.0, 9.0, 9.0, 101.0, 100.0, 99.0], -0.02),
-        ([9.0, 9.0, 9.0, 100.0, 130.0, 100.0], 0.0),  # a spike is no growth
     ],
 )
-def test_growth_is_that_of_the_second_half(sizes: list[float], growth: float) -> None:
+def test_growth_is_that_of_the_floors_of_the_second_half(floors: list[float], growth: float) -> None:
+    sizes = [floor + above for floor in floors for above in (3.0, 0.0, *[9.0] * (WINDOW_SECONDS - 2))]
     assert compute_growth(sizes) == growth
 
 
