@@ -42,6 +42,7 @@ from testnet.sim_runs import (
 
 FAILURES_SHOWN_MAX = 10
 SHRINK_SECONDS = 60.0
+REFRESHES_PER_SECOND = 2
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -150,7 +151,10 @@ def _progress(console: Console, args: Namespace) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=console, transient=True, disable=args.json)
+    # Drawn rarely: the cores are for the runs.
+    return Progress(
+        *columns, console=console, transient=True, disable=args.json, refresh_per_second=REFRESHES_PER_SECOND
+    )
 
 
 def _run_many(args: Namespace, console: Console) -> Summary:
