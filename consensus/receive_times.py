@@ -21,6 +21,7 @@ from consensus.certificates import ACK, Refused, check_ack, compute_order
 from consensus.effects import SetTimer
 from consensus.messages import ACK_ITEMS_MAX, ACKS_MAX, Ack, Arrival, Block
 from consensus.primitives.errors import ProtocolError
+from consensus.quorum import epoch_of
 from consensus.state import ReplicaState
 
 TELL = "ack"  # the timer's name
@@ -52,6 +53,7 @@ class ReceiveTimes:
         self._view_since_us = 0
         self._epoch_since_us = -GRACE_US
         self._alone_us = 0
+        self._is_unheard = False  # the primary of this epoch, so far: it may not live in it yet
 
     # Telling
 
@@ -79,6 +81,15 @@ class ReceiveTimes:
         self._acks.clear()
         self._items.clear()
         self._epoch_since_us = self._state.now_us
+        self._is_unheard = True
+
+    def hear_primary(self, sender: int, view: int) -> None:
+        """A peer shows that it lives in `view`. What the primary was told before it came to this epoch it
+        dropped when it did, and its first blocks would list batches one by one: tell it anew, once."""
+        state = self._state
+        if self._is_unheard and sender == state.primary and epoch_of(view) == state.replicas.epoch:
+            self._is_unheard = False
+            self.tell_again()
 
     def tell_again(self) -> None:
         """The primary may have heard nothing so far: tell it about all that is pending."""

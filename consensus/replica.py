@@ -343,6 +343,7 @@ class Replica:
                 self._checkpoints.on_attest(m)
             case PrePrepare():
                 self._ordering.on_pre_prepare(sender, m)
+                self._ordering.times.hear_primary(sender, m.view)
             case Ack():
                 self._ordering.times.on_ack(sender, m)
             case CommitCert():
@@ -381,6 +382,7 @@ class Replica:
                 pass  # payloads are the node's
 
     def _on_status(self, sender: int, m: Status) -> None:
+        self._ordering.times.hear_primary(sender, m.view)
         if self._catch_up.on_status(sender, m):
             self._transfer.offer(sender, m.committed)
         if m.stable is not None and epoch_of(m.view) <= self._state.replicas.epoch:

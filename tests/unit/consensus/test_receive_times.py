@@ -6,8 +6,9 @@ import pytest
 
 from consensus.certificates import Refused, check_order, compute_order
 from consensus.effects import BatchReady
-from consensus.messages import ACK_ITEMS_MAX, Ack, Block, CommitCert, NewView, Prepare, PrePrepare
+from consensus.messages import ACK_ITEMS_MAX, Ack, Block, CommitCert, NewView, Prepare, PrePrepare, Status
 from consensus.primitives.errors import SignatureError
+from consensus.quorum import first_view
 from consensus.receive_times import ALONE_US, TIMES_MAX, WAIT_US
 from tests.helpers.group import CONFIG, Group
 from tests.helpers.votes import TIME_MS, Voters, make_block, name_of
@@ -291,3 +292,39 @@ def test_what_was_delivered_leaves_nothing_behind() -> None:
     assert not times._told and not times.ready
     group.feed(0, BatchReady(name_of(5), 1, 100, 1))
     assert not times.ready
+
+
+def test_a_primary_that_comes_to_an_epoch_last_is_told_again_what_it_dropped() -> None:
+    """Backups tell it when they came to the epoch; it drops all that once it comes there itself."""
+    group = primary()
+    group.drops = lambda sender, to, message: isinstance(message, PrePrepare)
+    group.submit(*range(10))
+    group.wait(WAIT_US // 2)
+    names = set(map(name_of, range(10)))
+    for seat in group.seats:
+        seat.replica._ordering.times.start_epoch()
+    leader, backup = (group[number]._ordering.times for number in (0, 1))
+    assert not leader._told and not backup._untold
+    status = Status(0, True, 0, None, False)
+    for number in (1, 2, 3):
+        group.deliver(number, status, sender=2 if number != 2 else 1)
+    assert not backup._untold  # that another backup lives there says nothing of the primary
+    for number in (1, 2, 3):
+        group.deliver(number, status, sender=0)
+    assert set(backup._untold) == names
+    group.wait(WAIT_US // 2)
+    assert set(leader._told) == names
+    group.deliver(1, status, sender=0)
+    assert not backup._untold  # once
+
+
+def test_a_primary_that_still_lives_in_the_epoch_before_is_told_when_it_proposes_in_the_new_one() -> None:
+    group = primary()
+    times = group[1]._ordering.times
+    times.start_epoch()
+    group.submit(1)
+    group.run()
+    assert not times._is_unheard
+    times.start_epoch()
+    times.hear_primary(0, first_view(1))
+    assert times._is_unheard  # of an epoch that is not this one
