@@ -80,4 +80,13 @@ is no honest way to sign two: both are written down whole before they are signed
 is written, and a lost log does not lose the signer's record. The simulator fails a run in which anybody
 holds proof against a replica that forgot nothing. View changes told to others come to light when a
 new view cites them.
+
+2026-11-24  Where a liar's batches are all that waits, it can have an honest primary replaced: it sends them
+to backups first and to the primary later, and nobody else's were served that would show the primary to be
+prompt. That rule stays, since a primary which makes the only client wait gives the same picture. What
+holds against the liar: while nobody else has batches it delays nobody's; f+1 origins, or one that was
+served in this view, end it; a replacement takes eight proposals at least, and timeouts do not double,
+since each of these views delivers; as primary itself it is held to the same pace. To hand a lone
+origin's batches over as soon as they are late, and to count from there, might close it, for one more
+message a batch from every backup; not done, as it would blur what an honest lone client is promised.
 """

@@ -22,7 +22,8 @@ thinness   a primary that lists little although it has room is never seen to pas
 A liar may send batches to backups alone, each its own, so that the primary seems to leave out what it
 never had. Hence the handing over; each origin's oldest, so that a liar's do not hide others'; and
 pace and thinness count only if f+1 origins suffer, or all whom the primary served in this view. Only
-where a liar's batches are all there is besides the primary's own can that cost an honest one its place.
+where a liar's batches are all there is besides the primary's own can that cost an honest one its place
+(see the decision of 2026-11-24 in the package).
 
 Not covered: a primary that is late towards some backups alone can make rounds as long as the deadline
 without being told from a slow backup. One that makes up to f origins wait just less than the deadline.
