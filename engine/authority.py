@@ -5,6 +5,7 @@ from engine.layout import NONE, Scope
 from engine.state import State
 
 _ADMIN = int(Scope.ADMIN)
+_GUARD = int(Scope.GUARD)
 
 
 def has_scope(state: State, key: int, account: int, scope: int, time_ms: int) -> bool:
@@ -19,6 +20,11 @@ def has_scope(state: State, key: int, account: int, scope: int, time_ms: int) ->
 def is_venue(state: State, key: int, time_ms: int) -> bool:
     """Whether a key row administers the venue."""
     return has_scope(state, key, VENUE_ACCOUNT, _ADMIN, time_ms)
+
+
+def is_guardian(state: State, key: int, time_ms: int) -> bool:
+    """Whether a key row may trip breakers and cancel changes that wait."""
+    return has_scope(state, key, VENUE_ACCOUNT, _GUARD, time_ms)
 
 
 def is_issuer(state: State, key: int, asset: int, time_ms: int) -> bool:

@@ -236,6 +236,24 @@ class CommandNumber(IntEnum):
     CONVICT = 18  # nobody's command: the line that accepted evidence leaves
     CALL_AUCTION = 35
     SCHEDULE_AUCTIONS = 36
+    ADD_REPORTER = 40
+    REMOVE_REPORTER = 41
+    ADD_FEED = 42
+    SET_FEED = 43
+    SET_FEED_REPORTER = 44
+    REPORT_PRICE = 45
+    SET_INDEX = 46
+    SET_INDEX_FEED = 47
+    SET_TIMELOCK_DELAY = 48
+    CANCEL_CHANGE = 49
+    SET_BREAKER = 50
+    TRIP_BREAKER = 51
+    LIFT_BREAKER = 52
+    SET_LIFT_DELAY = 53
+    SET_PEG = 54
+    SET_OUTFLOW_LIMIT = 55
+    PAUSE_WITHDRAWALS = 56
+    RESUME_WITHDRAWALS = 57
 
 
 class CommandKind(NamedTuple):

@@ -27,3 +27,9 @@ def fee_rounded_up(amount: int, rate_e6: int) -> int:
     """
     whole, part = amount // E6, amount % E6
     return whole * rate_e6 + (part * rate_e6 + (E6 - 1)) // E6
+
+
+@inlined
+def share_rounded_down(amount: int, share_e6: int) -> int:
+    """⌊amount × share_e6 / 10^6⌋. amount 0..AMOUNT_MAX, share_e6 0..E6: split at E6, as above."""
+    return amount // E6 * share_e6 + amount % E6 * share_e6 // E6

@@ -58,9 +58,21 @@ ASSET = np.dtype(
         ("issuer", "<i4"),  # the account whose ADMIN keys may deposit and withdraw, beside the venue's
         ("deposited", "<i8"),  # deposited - withdrawn is the supply; both are rebased long before
         ("withdrawn", "<i8"),  # they could overflow
-        ("reserved", "u1", (24,)),
+        ("alarms", "<i4"),  # bits of AssetAlarm, set by breakers
+        ("peg_haircut_ppm", "<i4"),  # collateral counts for so much less while it is DEPEGGED
+        ("outflow_left", "<i8"),  # OUTFLOW_LIMITED: base units that may leave until breakers refill it
+        ("reserved", "u1", (8,)),
     ]
 )  # 64 bytes; row = asset id
+
+
+class AssetAlarm(IntEnum):
+    """Bits of ASSET.alarms."""
+
+    DEPEGGED = 1  # off its anchor: less collateral, nothing new borrowed against it or of it
+    OUTFLOW_LIMITED = 2  # `outflow_left` counts
+    WITHDRAWALS_PAUSED = 4
+
 
 BALANCE = np.dtype(
     [
@@ -100,9 +112,26 @@ MARKET = np.dtype(
         ("band_low", "<i8"),  # no trade happens below; 0: no bound
         ("band_high", "<i8"),  # nor above; 0: no bound
         ("reopen_ms", "<i8"),  # while halted: when the call that reopens it begins; 0: nobody said
-        ("reserved", "u1", (72,)),
+        ("grace_until_ms", "<i8"),  # clearing forces nobody before this ledger time
+        ("liquidated", "<i8"),  # quote units liquidated in this block, for breakers, who take them away
+        ("halt_reason", "<i4"),  # HaltReason; while there is one, only a breaker changes the status
+        ("reserved_word", "<i4"),
+        ("reserved", "u1", (48,)),
     ]
 )  # 256 bytes; row = market id
+
+
+class HaltReason(IntEnum):
+    """What stopped a market."""
+
+    NONE = 0
+    PRICE_MOVED = 1  # the consensus price left the band
+    LIQUIDATIONS = 2  # too many in too short a time
+    NO_PRICE = 3  # nothing can be traded at such a price
+    SWITCHED_OFF = 4  # by a guardian, this market
+    ALL_SWITCHED_OFF = 5  # by a guardian, every market
+    SOLVENCY = 6  # somebody's books do not add up
+
 
 LEVEL = np.dtype(
     [
@@ -169,9 +198,11 @@ class Scope(IntEnum):
     TRADE = 1
     TRANSFER = 2
     ADMIN = 4  # grant and revoke keys; on the venue's account 0: list, fund, set rules
+    GUARD = 8  # on the venue's account 0: trip breakers, cancel changes that wait
+    REPORT = 16  # report prices, if the account is a reporter
 
 
-SCOPES_ALL = 7
+SCOPES_ALL = 31
 
 GRANT = np.dtype(
     [
@@ -299,7 +330,10 @@ COUNTERS = np.dtype(
         ("epoch_first", "<i8"),  # its first block
         ("wedged_at", "<i8"),  # the block at which the ledger stopped last; 0: it never did
         ("exclusion_rule", "<i8"),  # ExclusionRule
-        ("reserved", "u1", (448,)),
+        ("changes_waiting", "<i8"),  # in the timelock's queue
+        ("halt_reason", "<i8"),  # HaltReason for which every market is halted
+        ("solvency_alarms", "<i8"),  # ever raised; one more halts every market
+        ("reserved", "u1", (424,)),
         ("plugin_rows", "<i8", (PLUGIN_TABLES_MAX,)),  # rows in use of each table that a plugin owns
     ]
 )  # 1024 bytes; one row

@@ -3,6 +3,9 @@
 A plugin owns rules and names the tables it needs; `State` keeps their rows. `validate` may refuse
 and writes nothing; `apply` carries out what was validated and cannot fail. Plugins meet through
 tables, in registry order, and do not import one another.
+
+Rules whose sudden change would be an attack have a `delay`: such a command is validated when it comes,
+waits in the timelock's queue, and is validated again when it is due (see `engine.timelock`).
 """
 
 from collections.abc import Callable, Sequence
@@ -11,9 +14,10 @@ from typing import Any, NamedTuple
 from consensus.primitives.errors import ensure
 from engine.commands import CommandKind, CommandNumber, kind_of
 from engine.events import Events
-from engine.records import Code
+from engine.records import Code, Kind
 from engine.state import State
 from engine.tables.table import TableSpec
+from engine.timelock import queue
 
 
 class Context(NamedTuple):
@@ -41,6 +45,7 @@ class Handler(NamedTuple):
     command: type
     validate: Callable[[State, Any, Context], Code]
     apply: Callable[[State, Any, Context], Entry]
+    delay: Callable[[State], int] | None = None  # ms of ledger time that it waits; None: it never does
 
 
 class Plugin:
@@ -91,8 +96,15 @@ class Registry:
         if command is None:
             return (int(Code.BAD_ARGUMENT), kind.number, *_NOTHING)
         code = handler.validate(state, command, context)
+        delay_ms = 0 if code or handler.delay is None else handler.delay(state)
+        if delay_ms:
+            code = queue.check_room(state, raw)
         if code:
             return (int(code), kind.number, *_NOTHING)
+        if delay_ms:
+            due_ms = context.time_ms + delay_ms
+            number = queue.add(state, raw, context.key, due_ms)
+            return (_OK, kind.number, *Entry(qty=due_ms, detail=number))
         return (_OK, kind.number, *handler.apply(state, command, context))
 
     def on_block_start(self, state: State, context: Context) -> None:
@@ -101,7 +113,8 @@ class Registry:
             plugin.on_block_start(state, context)
 
     def on_block_end(self, state: State, context: Context) -> None:
-        """Every plugin's end-of-block pass."""
+        """Changes of rules that are due, then every plugin's end-of-block pass."""
+        self._apply_due(state, context)
         for plugin in self.plugins:
             plugin.on_block_end(state, context)
 
@@ -109,3 +122,14 @@ class Registry:
         """Every plugin's laws."""
         for plugin in self.plugins:
             plugin.check_invariants(state)
+
+    def _apply_due(self, state: State, context: Context) -> None:
+        """Carry out what has waited long enough, as its sender may still do it; drop what it may not."""
+        for number, key, raw in queue.take_due(state, context.time_ms):
+            kind, handler = self._handlers[raw[0]]
+            command = kind.read(raw)
+            sender = context._replace(key=key)
+            code = handler.validate(state, command, sender)
+            entry = _NOTHING if code else handler.apply(state, command, sender)
+            line = dict(zip(("market", "account", "counter_account", "qty"), entry[:4], strict=True))
+            context.events.add(Kind.APPLIED, code=code, op=kind.number, detail=number, **line)

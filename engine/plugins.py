@@ -7,8 +7,10 @@ from engine.accounts.plugin import AccountsPlugin
 from engine.auctions.plugin import AuctionsPlugin
 from engine.genesis import Genesis
 from engine.markets.plugin import MarketsPlugin
+from engine.oracle.plugin import OraclePlugin
 from engine.plugin import Plugin
 from engine.state import State
+from engine.timelock.plugin import TimelockPlugin
 from engine.validators.plugin import ValidatorsPlugin
 
 
@@ -17,6 +19,8 @@ def make_plugins(genesis: Genesis) -> tuple[Plugin, ...]:
     own: tuple[Plugin, ...] = (
         AccountsPlugin(),
         MarketsPlugin(),
+        TimelockPlugin(),
+        OraclePlugin(genesis),
         AuctionsPlugin(genesis),
         ValidatorsPlugin(genesis),
     )

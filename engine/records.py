@@ -90,7 +90,33 @@ class Kind(IntEnum):
     )
     # code 0: indicative, 1: the price is fixed
     STATUS = 9  # a market's status changed by itself: detail is the new one
+    PRICE = 10  # prices by consensus; see PriceLine
+    HALT = 11  # breakers; see HaltLine
+    APPLIED = 18  # a change that waited is in force, or was dropped with this code; detail is its number
     FOREIGN = 255  # a line of a plugin from elsewhere: its fields mean what that plugin says
+
+
+class PriceLine(IntEnum):
+    """What a PRICE line tells, in its `op`."""
+
+    MARKET = 0  # flags: PriceStatus; price: index; qty: mark price
+    FEED = 1  # market: feed; flags: PriceStatus; price: value; qty: confidence; detail: epoch; fee: reports
+    EQUIVOCATION = 2  # market: feed; account: reporter; price, qty: its two values; detail: epoch
+    BAND = 3  # price, qty: its low and high end; detail: reference price; fee: its half width in ppm
+
+
+class HaltLine(IntEnum):
+    """What a HALT line tells, in its `op`. `flags` is the HaltReason."""
+
+    HALTED = 1  # price: reference; qty: until this ledger time, 0 if by command; detail: escalation level
+    REOPENING = 2  # the call that reopens it may begin
+    LIMIT_BEGINS = 3  # price: index; detail: reference
+    LIMIT_ENDS = 4
+    PEG_LOST = 5  # market: asset; price: value; qty: anchor
+    PEG_REGAINED = 6
+    OUTFLOW_EXHAUSTED = 7  # market: asset; qty: base units left
+    WITHDRAWALS_PAUSED = 8  # market: asset, or EVERY_MARKET
+    WITHDRAWALS_RESUMED = 9
 
 
 class Code(IntEnum):
@@ -130,6 +156,8 @@ class Code(IntEnum):
     BAD_TERMS = 38  # an order's terms are unknown, given twice, out of bounds, or contradict one another
     NOT_IN_A_CALL = 50  # while orders gather for an auction, only GTC orders may be placed
     BOOK_CROSSED = 51  # only an auction may open this market
+    OUTSIDE_BAND = 52  # it would have to trade where the price band ends; what is left was cancelled
+    WITHDRAWALS_PAUSED = 53
     # commands
     UNKNOWN_COMMAND = 60
     BAD_ARGUMENT = 61
@@ -145,6 +173,16 @@ class Code(IntEnum):
     TOO_FEW_VALIDATORS = 71
     TOO_MANY_VALIDATORS = 72
     HEIGHT_OUT_OF_RANGE = 73
+    UNKNOWN_FEED = 80
+    UNKNOWN_REPORTER = 81  # or one that does not report on this feed
+    REPORT_LATE = 82  # its epoch is over
+    REPORT_EARLY = 83  # its epoch has not begun
+    REPORT_REPEATED = 84  # it was counted before
+    REPORTER_EXCLUDED = 85  # for this epoch: it said two different things
+    UNKNOWN_CHANGE = 86
+    HALTED = 87  # a breaker holds the market: only breakers change its status
+    NOTHING_TO_DO = 88  # it is so already
+    OUTFLOW_LIMIT = 89  # so much of the asset may not leave now
 
 
 # An ENVELOPE line names its envelope: client_order_id is the nonce, counter_order_id and price are the first

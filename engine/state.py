@@ -29,6 +29,7 @@ from engine.layout import (
     VALIDATOR,
     VALIDATOR_KEY,
     Core,
+    PriceStatus,
 )
 from engine.matching.ladder import new_ladder, rebuild_ladder
 from engine.tables.index import (
@@ -201,6 +202,7 @@ class State:
         columns["ask_start"][row] = first_level + level_count
         columns["price_max"][row] = level_count - 1
         columns["best_ask"][row] = level_count
+        columns["price_status"][row] = PriceStatus.NONE
         self.market_ids[name] = row
         return row
 

@@ -31,13 +31,26 @@ from engine.commands import (
 from engine.envelope import HEADER_SIZE, decode
 from engine.journal import BlockResult
 from engine.markets.states import MarketStatus
+from engine.oracle.commands import (
+    AddFeed,
+    AddReporter,
+    RemoveReporter,
+    ReportPrice,
+    SetFeed,
+    SetFeedReporter,
+    SetIndex,
+    SetIndexFeed,
+)
 from engine.records import EVERY_MARKET, Op
+from engine.timelock.plugin import CancelChange, SetTimelockDelay
 from tests.helpers.venue import START_MS, Venue, contradiction, new, signer, validator_key
 
 OPEN, CLOSED, DELISTED = MarketStatus.OPEN, MarketStatus.CLOSED, MarketStatus.DELISTED
 ACCOUNTS = 6
 MARKETS = 3
 ASSETS = 3
+FEEDS = 2
+REPORTERS = 4  # the first accounts, each for every feed
 
 
 class RandomBlocks:
@@ -71,6 +84,10 @@ class RandomBlocks:
                 # Signature or payload: a batch with other padding would be nobody's vote.
                 at = rng.randrange(96, HEADER_SIZE + len(decode(envelope).payload))
                 venue.pending.append(envelope[:at] + bytes([envelope[at] ^ 1]) + envelope[at + 1 :])
+        for reporter in range(REPORTERS):
+            if rng.random() < 0.7:
+                reports = [self._report(reporter) for _ in range(rng.randrange(1, 4))]
+                self.sent.append(venue.commands(*reports, by=self.keys[reporter + 1], account=reporter + 1))
         if rng.random() < 0.2:
             replica = rng.randrange(6)
             by = validator_key(replica if rng.random() < 0.8 else 9)
@@ -85,6 +102,11 @@ class RandomBlocks:
             *[RegisterAsset(f"A{number}", 2, number % 2) for number in range(ASSETS)],
             *[ListMarket(f"M{n}", n, (n + 1) % ASSETS, 3, 7, 60, 50, 20, 1000, 2500) for n in range(MARKETS)],
             *[Deposit(a, asset, 30_000) for a in range(1, ACCOUNTS + 1) for asset in range(ASSETS)],
+            *[AddFeed(f"F{n}", 0, 1000, 3000, 200_000, 300_000) for n in range(FEEDS)],
+            *[AddReporter(reporter + 1) for reporter in range(REPORTERS)],
+            *[SetFeedReporter(f, r, 1) for f in range(FEEDS) for r in range(REPORTERS)],
+            *[SetIndexFeed(market, market % FEEDS, 1) for market in range(MARKETS)],
+            *[SetIndex(market, 1) for market in range(MARKETS - 1)],
         )
         self.sent += self.venue.pending
         assert self.venue.block().counts.rejected == 0
@@ -162,7 +184,33 @@ class RandomBlocks:
             RegisterAsset(f"N{rng.randrange(50)}", 0, account),
             ListMarket(f"N{rng.randrange(50)}", 0, asset, 1, 1, rng.randrange(1, 5000), 10, 0, 0, 0),
         ]
-        return self._membership() if rng.random() < 0.2 else rng.choice(choices)
+        if rng.random() < 0.2:
+            return self._membership()
+        return self._prices(account) if rng.random() < 0.2 else rng.choice(choices)
+
+    def _report(self, reporter: int) -> tuple[Any, ...]:
+        rng = self.random
+        epoch = (START_MS + 1000 * self.venue.machine.height) // 1000 - rng.randrange(2)
+        value = rng.choice((28, 29, 30, 31, rng.randrange(-5, 200)))
+        return ReportPrice(reporter, rng.randrange(FEEDS), epoch, value, rng.randrange(4))
+
+    def _prices(self, account: int) -> tuple[Any, ...]:
+        """Rules of prices, and of changing them."""
+        rng = self.random
+        feed, reporter = rng.randrange(FEEDS + 1), rng.randrange(REPORTERS + 1)
+        market = rng.randrange(MARKETS + 1)
+        choices: list[tuple[Any, ...]] = [
+            AddReporter(account),
+            AddFeed(f"N{rng.randrange(9)}", rng.randrange(19), 1000, rng.randrange(900, 5000), 1, 1),
+            SetFeed(feed, rng.randrange(900, 5000), rng.randrange(1, 500_000), rng.randrange(1, 500_000)),
+            SetFeedReporter(feed, reporter, rng.randrange(2)),
+            SetIndex(market, rng.randrange(3)),
+            SetIndexFeed(market, feed, rng.randrange(3)),
+            RemoveReporter(rng.randrange(40)),
+            SetTimelockDelay(rng.choice((0, 0, 2000, 5000))),
+            CancelChange(rng.randrange(1, 9)),
+        ]
+        return rng.choice(choices)
 
     def _membership(self) -> tuple[Any, ...]:
         rng = self.random

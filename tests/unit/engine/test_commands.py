@@ -107,7 +107,7 @@ def test_a_msgpack_that_reads_less_deep_gives_the_same_verdict(limit, monkeypatc
         (RegisterAsset, ["BTC", 19, 0]),
         (GrantKey, [1, b"k" * 31, 1, 1]),
         (GrantKey, [1, "k" * 32, 1, 1]),
-        (GrantKey, [1, b"k" * 32, 8, 1]),
+        (GrantKey, [1, b"k" * 32, 32, 1]),
         (GrantKey, [1, b"k" * 32, 0, 1]),
         (SetMarketStatus, [0, 7]),
     ],
