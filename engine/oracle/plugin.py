@@ -11,12 +11,12 @@ from engine.oracle import feeds, indexes, reports
 from engine.oracle.aggregate import SCRATCH_LENGTH, update_feeds
 from engine.oracle.prices import INDEX_SCRATCH, update_prices
 from engine.oracle.tables import REPORTERS_PER_FEED_MAX, make_specs
-from engine.plugin import Context, Handler
+from engine.plugin import Context, Handler, Plugin
 from engine.state import State
 from engine.tables.table import TableSpec
 
 
-class OraclePlugin:
+class OraclePlugin(Plugin):
     """Reporters, feeds, indexes and mark prices."""
 
     name = "oracle"

@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 from engine.authority import is_guardian, is_venue
 from engine.commands import Bounds
 from engine.layout import NONE
-from engine.plugin import Context, Entry, Handler
+from engine.plugin import Context, Entry, Handler, Plugin
 from engine.records import Code
 from engine.state import State
 from engine.tables.table import TableSpec
@@ -50,8 +50,8 @@ def apply_cancel_change(state: State, command: CancelChange, context: Context) -
     return Entry(detail=command.number)
 
 
-class TimelockPlugin:
-    """Changes of rules that wait; the registry carries them out."""
+class TimelockPlugin(Plugin):
+    """Changes of rules that wait; the registry carries out what is due before any plugin's turn."""
 
     name = "timelock"
     tables: Sequence[TableSpec] = queue.TABLES
@@ -59,9 +59,6 @@ class TimelockPlugin:
         Handler(SetTimelockDelay, validate_set_delay, apply_set_delay, queue.delay_of_rules),
         Handler(CancelChange, validate_cancel_change, apply_cancel_change),
     )
-
-    def on_block_end(self, state: State, context: Context) -> None:
-        """Nothing: what is due was carried out before any plugin's turn."""
 
     def check_invariants(self, state: State) -> None:
         """What waits is counted right."""
