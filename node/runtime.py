@@ -188,6 +188,12 @@ class Node:
         if self._halted:
             raise InputError(Refused.HALTED, f"this node no longer votes ({self._halted}): use another node")
         self._refuse_while_syncing()
+        if self._replica.wedged:
+            raise InputError(
+                Refused.WEDGED,
+                f"the network was stopped at block {self._replica.committed} for an upgrade:"
+                " try again once its operators have resumed it",
+            )
         name = batch_digest(payload)
         pool = self._parts.pool
         if pool.is_known(name):

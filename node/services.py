@@ -139,7 +139,8 @@ class Services(Protocol):
         """Disseminate an own micro-batch (`engine.batch` bytes) and have it ordered.
 
         The caller has checked every signature in it. Raises `InputError` OVERLOADED when too many
-        own micro-batches wait to be ordered, and HALTED when this node no longer votes.
+        own micro-batches wait to be ordered, HALTED when this node no longer votes, and
+        WEDGED while the network stands for an upgrade.
         """
 
     def on_proven_block(self, callback: Callable[[ProvenBlock], None]) -> None:

@@ -83,6 +83,7 @@ class Refused(StrEnum):
     NOT_HELD = "NOT_HELD"  # executed before this node's history begins
     SYNCING = "SYNCING"  # the node is fetching its state from others
     HALTED = "HALTED"
+    WEDGED = "WEDGED"  # the network was stopped for an upgrade
     OVERLOADED = "OVERLOADED"  # the protocol pushes back; admission waits, so clients see QUEUE_FULL
 
 

@@ -32,6 +32,12 @@ the ledger name it. Run it on the node's machine, as the node's user. The node m
 itself, and signs with it from the next epoch on. A key whose change was refused is used next time.
 Former keys and their records stay in DIR. A node whose key a separate signer holds is replaced instead.
 """
+MOVE_HELP = """\
+Tells the ledger where a validator is reached, and by which certificate it is known. What is not named
+stays as it is; so does the consensus key. Once the change is in force, the others connect to the new address:
+stop the node, move it, correct peer_listen and client_listen in its config.toml where they are set, and
+start it. `kontor validator move` with the former address takes it back.
+"""
 POLL_SECONDS = 0.25
 
 
@@ -44,12 +50,15 @@ def register(subparsers: "Subparsers") -> None:
 
     add = _add(actions, "add", "one more validator", HELP)
     replace = _add(actions, "replace", "remove one, add another", HELP)
-    move = _add(actions, "move", "another address or certificate for one", HELP)
+    move = _add(actions, "move", "another address or certificate for one", MOVE_HELP)
     remove = _add(actions, "remove", "one validator less", HELP)
     for action in (replace, move, remove):
         action.add_argument("validator", type=int, metavar="ID", help="the validator's id")
-    for action in (add, replace, move):
+    for action in (add, replace):
         action.add_argument("--entry", type=Path, required=True, metavar="FILE", help="the validator's entry")
+    move.add_argument("--to-peer", metavar="HOST:PORT", help="where validators connect from now on")
+    move.add_argument("--to-client", metavar="HOST:PORT", help="where clients connect from now on")
+    move.add_argument("--certificate", type=Path, metavar="FILE", help="its new keys/tls.crt")
     rotate = _add(actions, "rotate", "another consensus key for a running node", ROTATE_HELP)
     rotate.add_argument("--home", type=Path, required=True, metavar="DIR", help="the node's directory")
     wedge = _add(actions, "wedge", "stop at a checkpoint, for an upgrade", HELP)
@@ -76,10 +85,11 @@ def show(args: argparse.Namespace) -> int:
 
 def change(args: argparse.Namespace) -> int:
     """Submit one command; wait until it is in force."""
-    command = _make_command(args) if args.action != "rotate" else None
+    ask = {"rotate": _make_rotation, "move": _make_move}.get(args.action)
+    command = () if ask else _make_command(args)  # before connecting: a bad entry needs no network
 
     async def submit(client: "Client") -> int:
-        line = await client.command(command or await _make_rotation(args, client))
+        line = await client.command(await ask(args, client) if ask else command)
         epoch, boundary = int(line["qty"]), int(line["detail"])
         report: dict[str, Any] = {"boundary": boundary, "epoch": epoch}
         if args.action == "rotate":
@@ -125,9 +135,51 @@ def _make_command(args: argparse.Namespace) -> tuple[Any, ...]:
     endpoint = (entry.tls_certificate, str(entry.peer_address), str(entry.client_address))
     if args.action == "add":
         return commands.AddValidator(entry.consensus_key, *endpoint)
-    if args.action == "move":
-        return commands.MoveValidator(args.validator, *endpoint)
     return commands.ReplaceValidator(args.validator, entry.consensus_key, *endpoint)
+
+
+async def _make_move(args: argparse.Namespace, client: "Client") -> tuple[Any, ...]:
+    """Where the validator will be; what `args` leave out stays. Raises `ConfigError`."""
+    from engine.commands import MoveValidator
+    from node.keys import load_certificate
+    from node.network import load_network, parse_address
+
+    if not (args.to_peer or args.to_client or args.certificate):
+        raise ConfigError(
+            "what changes? Name --to-peer HOST:PORT, --to-client HOST:PORT or --certificate FILE"
+        )
+    certificate, peer, client_address = await _ask_place(client, args.validator)
+    if not certificate:  # a founder that never moved
+        founder = load_network(args.network).validators[args.validator]
+        certificate, peer = founder.tls_certificate, str(founder.peer_address)
+        client_address = str(founder.client_address)
+    return MoveValidator(
+        args.validator,
+        load_certificate(args.certificate) if args.certificate else certificate,
+        str(parse_address(args.to_peer, "--to-peer")) if args.to_peer else peer,
+        str(parse_address(args.to_client, "--to-client")) if args.to_client else client_address,
+    )
+
+
+async def _ask_place(client: "Client", validator: int) -> tuple[bytes, str, str]:
+    """Certificate and addresses in the ledger, as f+1 nodes tell them: the admin signs what comes back."""
+    from consensus.primitives.errors import InputError
+
+    told: list[tuple[bytes, str, str] | None] = []
+    for node in client.nodes:
+        try:
+            rows = await client.validators(node)
+        except (LedgerError, InputError):
+            continue
+        told.append(next(((r.certificate, r.peer, r.client) for r in rows if r.id == validator), None))
+        if told.count(told[-1]) >= client.weak_quorum:
+            if told[-1] is None:
+                raise ConfigError(f"no validator has id {validator}: see `kontor validator list`")
+            return told[-1]
+    raise ConfigError(
+        f"{client.weak_quorum} nodes must tell alike where validator {validator} is, and of {len(told)}"
+        " that answered they do not: see `kontor status`, and try again"
+    )
 
 
 async def _make_rotation(args: argparse.Namespace, client: "Client") -> tuple[Any, ...]:
@@ -166,6 +218,11 @@ def _run(args: argparse.Namespace, work: Callable[["Client"], Any]) -> int:
     from node.network import load_network
 
     network = load_network(args.network)
+    if hasattr(args, "admin") and not args.admin.exists():
+        raise ConfigError(
+            f"{args.admin} does not exist: name the venue's secret, admin.seed beside network.toml where the"
+            " network was made"
+        )
     # Queries are not signed, so any key does.
     key = load_signer(args.admin) if hasattr(args, "admin") else Ed25519Signer(new_seed())
 

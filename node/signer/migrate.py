@@ -166,7 +166,9 @@ def _read(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             data = file.read(FILE_MAX + 1)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror})") from error
+        raise ConfigError(
+            f"{path} cannot be read ({error.strerror}): name what `kontor signer export` wrote"
+        ) from error
     try:
         content = json.loads(data) if len(data) <= FILE_MAX else None
     except ValueError:

@@ -37,8 +37,7 @@ async def diverge(cluster: LocalCluster, victim: int = 3) -> int:
     log = cluster.nodes[victim]._replica._state.votes.diverged
     assert log is not None
     path = dump_path(cluster.homes.nodes[victim].data, log.seq)
-    while not (path / "dump.json").exists():
-        await trio.sleep(0.01)
+    await cluster.wait_until(lambda node: (path / "dump.json").exists(), victim)
     return log.seq
 
 

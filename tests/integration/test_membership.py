@@ -15,8 +15,8 @@ from consensus.messages import Prepare
 from consensus.proofs import signing_digest
 from engine.commands import AddValidator, RemoveValidator, Wedge
 from node import versions
-from node.client import Client, NotConnected, open_client
-from node.keys import load_signer
+from node.client import Client, NotConnected, Refused, open_client
+from node.keys import load_certificate, load_signer
 from node.network import Rules, load_entry
 from node.signer.record import SigningRecord
 from node.start import run_node
@@ -127,6 +127,43 @@ async def test_a_removed_validator_is_let_go_and_the_others_go_on(tmp_path):
         await _until(lambda: all(node.status().peers_connected == 3 for node in others))
 
 
+async def test_a_founder_moves_to_another_address_and_its_vote_is_needed_there(tmp_path, capsys):
+    async with local_cluster(tmp_path, rules=RULES) as cluster:
+        await cluster.submit(cluster.listing())
+        home, network = cluster.homes.nodes[3], ["--network", str(cluster.homes.network_file)]
+        admin = ["--admin", str(cluster.homes.admin_seed)]
+        refusals = {
+            ("move", "3"): "what changes",
+            ("move", "9", "--to-peer", "127.0.0.1:1"): "validator list",
+        }
+        for line, remedy in refusals.items():
+            assert await trio.to_thread.run_sync(cli.main, ["validator", *line, *network, *admin]) == 2
+            assert remedy in capsys.readouterr().err
+        assert (
+            await trio.to_thread.run_sync(cli.main, ["validator", "remove", "3", *network, "--admin", "no"])
+            == 2
+        )
+        assert "admin.seed" in capsys.readouterr().err
+        peer, client_port = (f"127.0.0.1:{port}" for port in free_ports(2))
+        move = ["move", "3", "--to-peer", peer, "--to-client", client_port]
+        assert json.loads(await _kontor(cluster, capsys, *move, by_admin=True))["epoch"] == 1
+        rows = json.loads(await _kontor(cluster, capsys, "list"))["validators"]
+        assert (rows[3]["peer"], rows[3]["client"]) == (peer, client_port)
+        assert bytes.fromhex(rows[3]["certificate"]) == load_certificate(home.tls_certificate)
+        await cluster.stop(3)
+        await cluster.start(3)  # it listens where the ledger says
+        await _until(lambda: cluster.nodes[3].status().epoch == 1)
+        await cluster.stop(2)
+        await cluster.submit(cluster.orders(new(0, 0, 1, 0, 100, 5)))
+        assert cluster.nodes[3].status().votes
+        # One part of it alone: what is not named stays.
+        await cluster.start(2)
+        client_port = f"127.0.0.1:{free_ports(1)[0]}"
+        await _kontor(cluster, capsys, "move", "3", "--to-client", client_port, by_admin=True)
+        rows = json.loads(await _kontor(cluster, capsys, "list"))["validators"]
+        assert (rows[3]["peer"], rows[3]["client"]) == (peer, client_port)
+
+
 async def test_a_key_is_rotated_while_its_node_runs_and_the_quorum_needs_it(tmp_path, capsys):
     async with local_cluster(tmp_path, rules=RULES) as cluster:
         await cluster.submit(cluster.listing())
@@ -158,6 +195,9 @@ async def test_a_wedged_network_stands_still_until_its_operators_name_the_height
         heights = {node.status().executed for node in cluster.nodes.values()}
         (height,) = heights
         assert height % RULES.checkpoint_interval == 0
+        async with open_client(cluster.network, cluster.homes.admin_seed) as client:
+            with pytest.raises(Refused, match=rf"stopped at block {height} for an upgrade"):
+                await client.command(RemoveValidator(3))
         for row in list(cluster.nodes):
             await cluster.stop(row)
         # Upgraded, a node says what it waits for; once it is named, all go on under the new protocol.

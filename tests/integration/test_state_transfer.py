@@ -10,16 +10,13 @@ import trio
 
 from consensus.primitives.errors import InputError
 from engine.records import Op, Side
-from node import runtime
 from node.config import Config
-from node.history import History
-from node.ledger import Ledger
 from node.network import Rules
 from node.state_sync import swap
-from node.state_sync.staging import Staging
 from node.wire import Refused
 from testnet.audit import audit_home
 from testnet.run import agree
+from tests.helpers.dying_node import CRASHES, make_dying
 from tests.helpers.local_cluster import Crashed, LocalCluster, local_cluster, quick
 
 pytestmark = pytest.mark.trio
@@ -122,33 +119,12 @@ async def test_a_node_that_fetched_its_state_restarts_from_it(tmp_path: Path) ->
             assert cluster.nodes[3]._replica.counters.get("transfers", 0) == 0
 
 
-# Where a node can die while a state is installed, and what does not happen any more then.
-CRASHES: dict[str, tuple[object, str, bool]] = {
-    "while chunks are staged": (Staging, "keep", True),
-    "when the state is whole": (Staging, "finish", True),
-    "before the deciding transaction": (Ledger, "commit", False),
-    "after the deciding transaction": (Ledger, "commit", True),
-    "before the directories are swapped": (runtime, "swap_directories", False),
-    "between the two renames": (swap.os, "rename", True),
-    "after the directories are swapped": (swap, "sync_directory", True),
-    "before the history begins anew": (History, "begin", False),
-    "before the swap is noted as done": (Ledger, "finish_swap", False),
-    "after the swap is noted as done": (Ledger, "finish_swap", True),
-}
-
-
 @pytest.mark.parametrize("point", CRASHES)
 async def test_a_node_that_dies_while_it_installs_a_state_ends_with_it(tmp_path, monkeypatch, point):
-    owner, name, after = CRASHES[point]
-    original, due = getattr(owner, name), [True]
+    died: list[str] = []
 
-    def dying(*args: object, **values: object) -> object:
-        is_swap = name != "commit" or getattr(args[1], "swap", 0)
-        if not due or not is_swap:
-            return original(*args, **values)
-        due.clear()
-        if after:
-            original(*args, **values)
+    def die() -> None:
+        died.append(point)
         raise Crashed
 
     async with local_cluster(tmp_path, rules=OFTEN, adjust=eager) as cluster:
@@ -157,10 +133,10 @@ async def test_a_node_that_dies_while_it_installs_a_state_ends_with_it(tmp_path,
         await cluster.stop(3)
         await trade(cluster, 12, 10)
         await forget_blocks(cluster)
-        monkeypatch.setattr(owner, name, dying)
+        monkeypatch.setattr(*make_dying(point, die))
         await cluster.start(3)
         await cluster.wait_crashed(3)
-        assert not due
+        assert died == [point]
         await cluster.start(3)
         await trade(cluster, 6, 100)
         await check_equal(cluster)

@@ -258,11 +258,13 @@ class Wire:
 
     def __init__(self) -> None:
         self.sent: list[tuple[int, Any]] = []
+        self.moved = trio.Event()
         self.is_up = True
 
     async def send_bulk(self, peer: int, framed: bytes) -> bool:
         await trio.lowlevel.checkpoint()
         self.sent.append((peer, CODEC.decode(framed[4:])))
+        self.moved.set()
         return self.is_up
 
 
@@ -275,10 +277,14 @@ class Served:
             world.shapes,
             self.wire,  # type: ignore[arg-type]
             1 << 30,
-            self.trouble.append,
+            self._tell,
             self.metrics,
             Log(StringIO(), "info"),
         )
+
+    def _tell(self, trouble: str) -> None:
+        self.trouble.append(trouble)
+        self.wire.moved.set()
 
     async def ask(self, nursery: trio.Nursery, *requests: SendManifest | SendChunks, answers: int) -> list:
         before = len(self.wire.sent)
@@ -286,7 +292,8 @@ class Served:
             self.server.request(request)
         with trio.fail_after(10):
             while len(self.wire.sent) < before + answers and not self.trouble:
-                await trio.sleep(0.002)
+                self.wire.moved = trio.Event()
+                await self.wire.moved.wait()
         return [message for _, message in self.wire.sent[before:]]
 
 
