@@ -8,6 +8,7 @@ executed that far itself.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from consensus.certificates import CHECKPOINT, check_attest, check_checkpoint
 from consensus.effects import Diverged, Executed, Stable
@@ -88,6 +89,16 @@ class Checkpoints:
                 state.broadcast(attest)
             self._judge(result.seq)
         self._announce_stable()
+
+    def foresee(self, result: Executed) -> None:
+        """Sign what `on_executed` is about to say of a result, for the signer to write down meanwhile.
+
+        The signature is thrown away: only the step that it belongs to may send it.
+        """
+        state = self._state
+        if self._may_attest(result.seq) and result.seq > max(state.executed, state.votes.attested):
+            with suppress(SignatureRefused):  # the step is refused, too, and knows what that means
+                state.sign_attest(result)
 
     def _learn_boundary(self, result: Executed) -> None:
         if result.state:

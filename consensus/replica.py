@@ -200,6 +200,12 @@ class Replica:
         """Whether this replica is a validator now, holds the key the epoch names, and trusts its state."""
         return self._state.may_vote
 
+    def foresee(self, result: Executed) -> None:
+        """A delivered block ran, and `result` will follow as an event once the block is durable: have what
+        will be attested noted by the signer now. Changes nothing else, and nothing is sent."""
+        if result.seq > self._state.installed:
+            self._checkpoints.foresee(result)
+
     def add_signer(self, signer: VoteSigner) -> None:
         """One more key of this replica. It signs in the epochs that name it."""
         self._state.add_signer(signer)

@@ -87,13 +87,17 @@ class _Mark:
             self._grew.set()
             self._grew = trio.Event()
 
+    def covers(self, height: int) -> bool:
+        return self._height >= height
+
     async def wait_for(self, height: int) -> None:
         while self._height < height:
             await self._grew.wait()
 
 
 class Executor:
-    """Owns the machine. `on_executed` is called in the event loop, in order of height."""
+    """Owns the machine. `on_executed` is called in the event loop, in order of height, and before it
+    `on_early`, if a block ran before it is durable."""
 
     def __init__(
         self,
@@ -105,6 +109,7 @@ class Executor:
         history: History,
         pool: PayloadPool,
         verdicts: VerdictCache,
+        on_early: Callable[[ExecutedBlock], None],
         on_executed: Callable[[ExecutedBlock], None],
         on_snapshot: Callable[[CheckpointCert | None], None],
         checkpoint_time_ms: int,
@@ -120,6 +125,7 @@ class Executor:
         self._history = history
         self._pool = pool
         self._verdicts = verdicts
+        self._on_early = on_early
         self._on_executed = on_executed
         self._on_snapshot = on_snapshot
         self._checkpoint_time_ms = checkpoint_time_ms  # of the last checkpoint
@@ -232,6 +238,8 @@ class Executor:
         started = time.perf_counter()
         work = await self._run(block, payloads)
         self._metrics.execute_seconds.observe(time.perf_counter() - started)
+        if not self._durable.covers(block.seq):
+            self._on_early(work.executed)
         await self._durable.wait_for(block.seq)
         self._pool.done(block.batches)
         state = work.executed.state

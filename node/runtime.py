@@ -6,7 +6,8 @@
 One turn takes everything that waits, so the heavier the load, the more events share one fsync and
 one write per link. Nothing of a turn leaves before its transaction is durable, and no
 signature before the signer's record has it; both are written side by side. An attestation alone,
-which needs no transaction, waits for its record off the loop. If the disk, the state
+which needs no transaction, waits for its record off the loop, unless the block ran while the ledger
+was being written: then the record was written at the same time. If the disk, the state
 or the protocol turns out to be broken, the node halts: it votes no more, and still answers queries.
 """
 
@@ -321,6 +322,14 @@ class Node:
             await trio.to_thread.run_sync(
                 check_ahead, authority, parts.verifier, heavy, limiter=parts.threads
             )
+
+    def on_early(self, executed: ExecutedBlock) -> None:
+        """A block ran while the ledger is still writing it: let the signer write down at the same time what
+        will be attested of it. Checkpoints wait for a transaction of their own anyway."""
+        signer = self._parts.signer
+        if executed.state is None and isinstance(signer, KeyRing) and not self._halted:
+            self._replica.foresee(executed.event)
+            signer.begin()
 
     def on_executed(self, executed: ExecutedBlock) -> None:
         """Our executor finished a block."""

@@ -345,6 +345,7 @@ def _build_executor(
         stores.history,
         pool,
         verdicts,
+        lambda executed: late[0].on_early(executed),
         lambda executed: late[0].on_executed(executed),
         lambda cert: late[0].on_snapshot(cert),
         recovered.checkpoint_time_ms,

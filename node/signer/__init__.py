@@ -25,7 +25,8 @@ sync moves data alone: 1.7 instead of 2.9 ms on a busy disk.
 the other would double the time of a vote. After a crash it may be ahead by one turn. The signer
 never takes anything back (it could not tell a crash from a ledger set back by hand); the replica copes
 (see `consensus`). Attestations need no transaction of the ledger, so they alone wait for the record,
-off the loop.
+off the loop. A block that ran while its certificate is still being written is attested ahead: the
+record is written beside the certificate, the signature is made again, and leaves, once both are durable.
 
 2026-11-24. A home from a version without records does not start, and no record is made from its vote log:
 the log holds only the last vote of each place, and whether it is the newest log cannot be seen from it.

@@ -29,6 +29,33 @@ def test_every_block_is_attested_and_checkpoints_carry_the_state() -> None:
     assert [bool(m.state) for m in attests] == [False, False, False, True, False]  # type: ignore[attr-defined]
 
 
+def test_a_result_is_signed_ahead_once_it_may_be_attested_and_nothing_is_sent() -> None:
+    group = Group()
+    fill(group, 1)
+    replica, signer = group[1], group.signer(1)
+    asked: list[int] = []
+    sign = signer.sign_vote
+
+    def listen(kind: str, epoch: int, view: int, seq: int, body: bytes, message: bytes) -> bytes:
+        asked.append(seq)
+        return sign(kind, epoch, view, seq, body, message)
+
+    signer.sign_vote = listen  # type: ignore[method-assign]
+    effects = len(group.seats[1].effects)
+    replica.foresee(Executed(2, make_block(2).digest, ROOT, None))
+    assert (asked, len(group.seats[1].effects), replica.executed) == ([2], effects, 1)
+    replica.foresee(Executed(1, make_block(1).digest, ROOT, None))
+    assert asked == [2]
+
+
+def test_a_replica_that_may_not_attest_signs_nothing_ahead() -> None:
+    group = Group()
+    group.liars = {1}
+    fill(group, 1)
+    assert group[1].diverged
+    group[1].foresee(Executed(2, make_block(2).digest, ROOT, None))
+
+
 def test_q_equal_checkpoints_make_it_stable_and_empty_the_log() -> None:
     group = Group()
     fill(group, 9)

@@ -9,17 +9,23 @@ from typing import Any
 import pytest
 import trio
 
+from consensus.certificates import ATTEST as ATTESTED
 from consensus.effects import Blame, Broadcast, Diverged, SendBatches, SendBlocks
 from consensus.evidence import decode_evidence
 from consensus.messages import Attest, Complain, Prepare
-from consensus.primitives.crypto import Ed25519Verifier
+from consensus.primitives.crypto import Ed25519Signer, Ed25519Verifier, digest
 from consensus.primitives.errors import StorageError
+from consensus.proofs import signing_digest
 from engine.envelope import decode
 from node.reports import Reports
 from node.runtime import Node
+from node.signer.local import LocalSigner
+from node.signer.record import SigningRecord
+from node.signer.ring import KeyRing
 from node.telemetry import Log, Metrics
 from node.validators import Membership
 from tests.helpers.venue import CHAIN_ID, Venue, contradiction, validator_key
+from tests.helpers.voting_ledger import VotingLedger
 
 NOWHERE: Any = SimpleNamespace(validators=())
 pytestmark = pytest.mark.trio
@@ -123,6 +129,7 @@ def _attesting(tmp_path: Path, fails: bool = False) -> tuple[Node, _SlowSigner, 
     return node, signer, says
 
 
+ROOT = digest("test.root")
 ATTEST = Attest(1, b"b" * 32, b"j" * 32, None, 0, b"s" * 64)
 
 
@@ -157,3 +164,29 @@ async def test_votes_without_a_transaction_of_the_ledger_are_durable_before_they
     async with trio.open_nursery() as node._nursery:
         await node._carry_out([Broadcast(ATTEST)])
     assert says == ["begin", "durable", "sent"]
+
+
+@pytest.mark.parametrize("is_checkpoint", [False, True])
+async def test_what_ran_before_it_is_durable_is_written_down_meanwhile(tmp_path, is_checkpoint):
+    """Its attestation leaves with the turn it belongs to, and waits for no sync of its own."""
+    node, _, says = _attesting(tmp_path)
+    key = Ed25519Signer(bytes(32))
+    record = SigningRecord.create(tmp_path / "record", key.public_key, CHAIN_ID)
+    signer = LocalSigner(key, CHAIN_ID, record)
+    parts: Any = node._parts
+    parts.signer = KeyRing(parts.home, CHAIN_ID, signer)
+    parts.signer.bind(VotingLedger())
+
+    def attest(_: object = None) -> None:
+        signer.sign_vote(ATTESTED, 0, 0, 1, ROOT, signing_digest(CHAIN_ID, 0, ATTESTED, 0, 1, ROOT))
+
+    node._replica = parts.replica = SimpleNamespace(foresee=attest)
+    node.on_early(SimpleNamespace(state="a summary" if is_checkpoint else None, event=None))  # type: ignore[arg-type]
+    parts.signer.finish()
+    assert bool(record.votes.places) != is_checkpoint
+    attest()  # the step itself
+    async with trio.open_nursery() as node._nursery:
+        await node._carry_out([Broadcast(ATTEST)])
+        assert says == ([] if is_checkpoint else ["sent"])
+    signer.close()
+    record.close()
