@@ -44,5 +44,9 @@ which name it and each say one thing. Plain orders, nearly all, stay 32 bytes an
 Rows of `terms` have the numbers of their orders' rows: no list, no index, and untouched pages cost nothing.
 2026-11-24 FOK counts an iceberg's hidden lots behind everybody at its price, and by as many meetings as
 they could take at most. At the fill limit it may refuse what would just have filled, never the other way.
+2026-11-24 Price bands bound trades, not orders. What would buy above the band or sell below it trades up to
+its end, and the rest is cancelled with OUTSIDE_BAND; post-only is refused. It may not rest: a bid above
+the band would have to trade before any other, and could not. A resting order that a band has moved past stays
+until somebody would meet it, who takes it off (CANCELLED, OUTSIDE_BAND) and goes on; nobody can block a book.
 2026-11-24 Post-only asks only whether the price crosses, even if all it would meet is its own account.
 """

@@ -90,6 +90,8 @@ def check_book(core: Core, market: np.record, op: np.record, side: int) -> int:
     tif = time_in_force(op)
     if not allows(market.status, _MATCH):
         return Code.OK.value if tif == TimeInForce.GTC else Code.NOT_IN_A_CALL.value
+    if is_beyond_band(market, side, op.price):
+        return _check_book_at_band(core, market, op, side)
     crossing = crosses(market, side, op.price)
     if tif == TimeInForce.GTC:
         return Code.OK.value
@@ -101,13 +103,52 @@ def check_book(core: Core, market: np.record, op: np.record, side: int) -> int:
 
 
 @outlined
+def _check_book_at_band(core: Core, market: np.record, op: np.record, side: int) -> int:
+    """What would pay more, or take less, than the band allows cannot rest: it trades up to the band's end, or
+    is refused."""
+    tif = time_in_force(op)
+    crossing = crosses(market, side, limit_at_band(market, side, op.price))
+    if tif == TimeInForce.FOK:
+        return Code.OK.value if crossing and _is_fillable(core, market, op, side) else Code.NOT_FILLABLE.value
+    return Code.OK.value if crossing and tif != TimeInForce.POST_ONLY else Code.OUTSIDE_BAND.value
+
+
+@inlined
+def is_beyond_band(market: np.record, side: int, price: int) -> bool:
+    """Whether a buyer would pay more than the price band allows, or a seller take less. Without a band,
+    nobody does."""
+    if side == Side.BUY:
+        return bool(price > market.band_high and market.band_high != 0)
+    return bool(price < market.band_low)
+
+
+@inlined
+def limit_at_band(market: np.record, side: int, price: int) -> int:
+    """The worst price at which an order at `price` may trade."""
+    if is_beyond_band(market, side, price):
+        return int(market.band_high if side == Side.BUY else market.band_low)
+    return price
+
+
+@inlined
+def is_left_behind(market: np.record, side: int, price: int) -> bool:
+    """Whether the band has moved past a maker at `price`, whom an order of `side` would meet: a trade there
+    would be outside."""
+    if side == Side.BUY:
+        return bool(price < market.band_low)
+    return bool(price > market.band_high and market.band_high != 0)
+
+
+@outlined
 def _is_fillable(core: Core, market: np.record, op: np.record, side: int) -> bool:
     """Whether the whole of `op` would trade at once: found by walking, not by trading and undoing.
 
     Own orders in the way are skipped if they would be cancelled, and spoil it in the other modes. An
-    iceberg's hidden slices count behind everybody at its price, each as a meeting of its own.
+    iceberg's hidden slices count behind everybody at its price, each as a meeting of its own. Whom the band
+    left behind is met and gives nothing.
     """
     wanted, met = op.qty, 0
+    limit = limit_at_band(market, side, op.price)
     price = market.best_ask if side == Side.BUY else market.best_bid
     while price != NONE:
         hides = False
@@ -118,7 +159,9 @@ def _is_fillable(core: Core, market: np.record, op: np.record, side: int) -> boo
                 return False
             met += 1
             order = core.orders.rows[row]
-            if order.account != op.account:
+            if is_left_behind(market, side, price):
+                pass
+            elif order.account != op.account:
                 wanted -= order.leaves
                 if wanted <= 0:
                     return True
@@ -132,17 +175,17 @@ def _is_fillable(core: Core, market: np.record, op: np.record, side: int) -> boo
             wanted -= lots
             if wanted <= 0 or met > FILLS_PER_ORDER_MAX:
                 return bool(met <= FILLS_PER_ORDER_MAX)
-        price = _next_price(core, market, op, side, price)
+        price = _next_price(core, market, side, price, limit)
     return False
 
 
 @inlined
-def _next_price(core: Core, market: np.record, op: np.record, side: int, price: int) -> int:
-    """The next occupied price behind `price` on the other side that `op` may still trade at, or NONE."""
+def _next_price(core: Core, market: np.record, side: int, price: int, limit: int) -> int:
+    """The next occupied price behind `price` on the other side, no worse than `limit`, or NONE."""
     if side == Side.BUY:
         start = market.ask_start
         row = next_occupied(core.ladder_bits, start + price)
-        return row - start if row != NONE and row - start <= op.price else NONE
+        return row - start if row != NONE and row - start <= limit else NONE
     start = market.bid_start
     row = previous_occupied(core.ladder_bits, start + price)
-    return row - start if row - start >= op.price else NONE
+    return row - start if row - start >= limit else NONE

@@ -7,7 +7,7 @@ from engine.clearing.settle import credit, settle_maker
 from engine.compiled import inlined, outlined
 from engine.fixed_point import fee_rounded_up
 from engine.layout import MARKET_PAGE, Core, OrderFlag
-from engine.matching.admit import FILLS_PER_ORDER_MAX, crosses, self_trade_mode
+from engine.matching.admit import FILLS_PER_ORDER_MAX, crosses, is_left_behind, limit_at_band, self_trade_mode
 from engine.matching.book import find_level, remove_order, shrink_order
 from engine.matching.iceberg import open_lots, refill, take_hidden
 from engine.matching.records import write_cancelled, write_fill
@@ -22,13 +22,16 @@ def take(
 
     Returns (code, filled lots, leaves, paid, received, events used). Makers and the venue are settled
     here; what the taker paid and received (after its fee) is left to the caller, who
-    settles it once. Code FILL_LIMIT or SELF_TRADE means that the rest is to be cancelled.
+    settles it once. Any code but OK means that the rest is to be cancelled.
     """
     code = Code.OK.value
     filled, leaves, paid, received = 0, int(op.qty), 0, 0
     fees_paid, fees_received = 0, 0  # in the assets that the taker pays, receives
     steps, fills, last_price = 0, 0, 0
-    while leaves > 0 and crosses(market, side, op.price):
+    limit = limit_at_band(market, side, op.price)
+    if is_left_behind(market, side, market.best_ask if side == Side.BUY else market.best_bid):
+        steps, used = _drop_left_behind(core, market, op, side, limit, events, used)
+    while leaves > 0 and crosses(market, side, limit):
         if steps == FILLS_PER_ORDER_MAX:
             code = Code.FILL_LIMIT.value
             break
@@ -65,12 +68,33 @@ def take(
         received += gained - fee
         fees_paid += maker_fee
         fees_received += fee
+    if leaves > 0 and limit != op.price and code == Code.OK:
+        code = Code.OUTSIDE_BAND.value
     if filled > 0:
         core.counters.rows[0].fills += fills
         market.last_price = last_price
         core.markets.dirty[op.market >> MARKET_PAGE] = 1
         _credit_fees(core, market, side, fees_paid, fees_received)
     return code, filled, leaves, paid, received, used
+
+
+@outlined
+def _drop_left_behind(
+    core: Core, market: np.record, op: np.record, side: int, limit: int, events: np.ndarray, used: int
+) -> tuple[int, int]:
+    """Take off the makers that `op` would meet at prices which the band has left. Returns (steps, used)."""
+    steps = 0
+    while steps < FILLS_PER_ORDER_MAX and crosses(market, side, limit):
+        price = market.best_ask if side == Side.BUY else market.best_bid
+        if not is_left_behind(market, side, price):
+            break
+        steps += 1
+        row = core.levels.rows[find_level(market, 1 - side, price)].head - 1
+        opened = open_lots(core, row)
+        write_cancelled(events[used], op, Code.OUTSIDE_BAND, core.orders.rows[row], opened, 0)
+        used += 1
+        take_off(core, row, opened)
+    return steps, used
 
 
 @outlined

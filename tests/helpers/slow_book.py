@@ -97,6 +97,7 @@ class SlowVenue:
         self.accounts = accounts
         self.markets = list(markets)
         self.statuses = [market.status for market in self.markets]
+        self.bands = [(0, 0)] * len(self.markets)  # lowest and highest price of a trade; 0: no bound
         self.available = dict(balances)
         self.held: dict[tuple[int, int], int] = {}
         self.orders: dict[tuple[int, int], Resting] = {}
@@ -271,6 +272,10 @@ class SlowVenue:
         if self.statuses[request.market] != MarketStatus.OPEN:
             return Code.OK if request.tif == TimeInForce.GTC else Code.NOT_IN_A_CALL
         makers = self._makers(request, side)
+        if self._limit(request, side) != request.price:
+            if request.tif == TimeInForce.FOK:
+                return Code.OK if self._would_fill(request, makers) else Code.NOT_FILLABLE
+            return Code.OK if makers and request.tif != TimeInForce.POST_ONLY else Code.OUTSIDE_BAND
         if request.tif == TimeInForce.GTC:
             return Code.OK
         if request.tif == TimeInForce.POST_ONLY:
@@ -287,6 +292,8 @@ class SlowVenue:
                 met += 1
                 if met > FILLS_MAX:
                     return False
+                if self._is_left_behind(maker):
+                    continue
                 if maker.account != request.account:
                     others.append(maker)
                     wanted -= maker.leaves
@@ -337,15 +344,24 @@ class SlowVenue:
 
     def _makers(self, request: Request, side: int) -> list[Resting]:
         """Whom an order would meet, in the order of meeting."""
-        sign = 1 if side == Side.BUY else -1
+        sign, limit = 1 if side == Side.BUY else -1, self._limit(request, side)
         crossing = [
             order
             for order in self.orders.values()
-            if order.market == request.market
-            and order.side != side
-            and sign * order.price <= sign * request.price
+            if order.market == request.market and order.side != side and sign * order.price <= sign * limit
         ]
         return sorted(crossing, key=lambda o: (sign * o.price, o.arrival))
+
+    def _limit(self, request: Request, side: int) -> int:
+        """The worst price at which it may trade."""
+        low, high = self.bands[request.market]
+        if side == Side.BUY:
+            return min(request.price, high) if high else request.price
+        return max(request.price, low)
+
+    def _is_left_behind(self, maker: Resting) -> bool:
+        low, high = self.bands[maker.market]
+        return maker.price < low if maker.side == Side.SELL else 0 < high < maker.price
 
     # -- matching ---------------------------------------------------------------------------------
 
@@ -359,6 +375,11 @@ class SlowVenue:
                 code = Code.FILL_LIMIT
                 break
             met += 1
+            if self._is_left_behind(maker):
+                opened = maker.leaves + maker.hidden
+                self._cancelled(request, Code.OUTSIDE_BAND, maker, opened)
+                self._take_off(maker, opened)
+                continue
             if maker.account == request.account:
                 leaves = self._prevent_self_trade(request, maker, leaves)
                 if leaves == 0:
@@ -368,6 +389,8 @@ class SlowVenue:
             self._trade(request, side, maker, qty)
             filled += qty
             leaves -= qty
+        if matches and leaves and code == Code.OK and self._limit(request, side) != request.price:
+            code = Code.OUTSIDE_BAND
         if code != Code.OK or request.tif not in (TimeInForce.GTC, TimeInForce.POST_ONLY):
             leaves = 0
         if leaves:

@@ -66,6 +66,11 @@ class Floor:
             self.state.balances.columns["available"][row] += amount
             self.state.assets.columns["deposited"][asset] += amount
 
+    def set_band(self, market: int, low: int, high: int) -> None:
+        """Let trades happen at low..high ticks only; zeros: at any price."""
+        self.state.markets.columns["band_low"][market] = low
+        self.state.markets.columns["band_high"][market] = high
+
     def execute(self, ops: np.ndarray, codes: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """One block of operations, all authorised unless `codes` says otherwise: (results, events)."""
         self.state.reserve_for_orders(len(ops))

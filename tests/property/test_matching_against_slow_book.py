@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine.invariants import check_all
 from engine.markets.states import MarketStatus
-from engine.records import AMOUNT_MAX, EVERY_MARKET, TERMS_MAX, Op, Term
+from engine.records import AMOUNT_MAX, EVERY_MARKET, TERMS_MAX, Code, Kind, Op, Term
 from tests.helpers.slow_book import SlowVenue
 from tests.helpers.trading_floor import Floor, MarketTerms, make_ops
 
@@ -101,6 +101,69 @@ def test_blocks_of_any_operations_agree_with_the_slow_book(blocks, funds):
     floor, slow = _twins(funds)
     for ops in blocks:
         _check_equal(floor, slow, ops)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            blocks({"min_size": 1, "max_size": 30}),
+            st.sampled_from([(0, 0), (58, 62), (60, 60), (62, 66), (1, 59), (1, 70)]),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+)
+def test_blocks_under_moving_price_bands_agree_with_the_slow_book(banded):
+    floor, slow = _twins(10**9)
+    for ops, band in banded:
+        for market in range(3):
+            floor.set_band(market, *band)
+            slow.bands[market] = band
+        _check_equal(floor, slow, ops)
+        _check_fills_are_within(slow, band)
+
+
+def test_long_random_runs_under_moving_price_bands_agree_with_the_slow_book():
+    """A band that walks over a deep book leaves orders of both sides behind."""
+    rng = np.random.default_rng(20261127)
+    floor, slow = _twins(10**10)
+    outside = 0
+    for _ in range(60):
+        middle = int(rng.integers(45, 62))
+        band = (middle - 4, middle + 4)
+        for market in range(3):
+            floor.set_band(market, *band)
+            slow.bands[market] = band
+        ops = []
+        for _ in range(60):
+            names = (int(rng.integers(0, 3)), int(rng.integers(1, 4)), int(rng.integers(0, 60)))
+            flags = int(rng.integers(0, 2) | rng.choice([0, 0, 0, 1, 2, 3, 4]) << 1 | rng.integers(0, 4) << 4)
+            price, qty = int(rng.integers(40, 66)), int(rng.integers(1, 50))
+            if rng.random() < 0.2:
+                ops.append((Op.TERMS, Term.DISPLAY, *names, 0, int(rng.integers(1, 12))))
+            op = Op.NEW if rng.random() < 0.8 else int(rng.choice([Op.CANCEL, Op.REDUCE, Op.REPLACE]))
+            ops.append((op, flags, *names, price, qty))
+        _check_equal(floor, slow, ops)
+        _check_fills_are_within(slow, band)
+        outside += sum(event.code == Code.OUTSIDE_BAND for event in slow.events)
+    assert outside > 30
+
+
+def test_an_order_meets_no_more_left_behind_makers_than_its_limit():
+    floor, slow = _twins(10**12)
+    for first in (0, 1000):
+        ops = [(Op.NEW, 1, 0, 1, first + i, 50, 1) for i in range(1000)]
+        _check_equal(floor, slow, ops)
+    floor.set_band(0, 55, 65)
+    slow.bands[0] = (55, 65)
+    for order_id in range(3):
+        _check_equal(floor, slow, [(Op.NEW, 0, 0, 2, order_id, 60, 5)])
+
+
+def _check_fills_are_within(slow: SlowVenue, band: tuple[int, int]) -> None:
+    prices = [event.price for event in slow.events if event.kind == Kind.FILL]
+    assert band == (0, 0) or all(band[0] <= price <= band[1] for price in prices)
 
 
 def test_long_random_runs_agree_with_the_slow_book():
