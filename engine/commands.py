@@ -30,6 +30,8 @@ PRICE_LEVELS_MAX = 1 << 26  # of one market
 FEE_E6_MAX = 100_000  # 10 %
 DECIMALS_MAX = 18
 DAY_MS = 86_400_000
+OPEN_ORDERS_MAX = 1 << 24
+RATE_MAX = 1_000_000
 EXPIRY_NEVER = 2**63 - 1
 _NESTED = "a command has an array inside"
 _NAME = re.compile(r"[A-Z0-9][A-Z0-9._/-]{0,15}")
@@ -159,6 +161,29 @@ class ScheduleAuctions(NamedTuple):
     call_ms: Annotated[int, Bounds(1, DAY_MS)]
 
 
+class CancelAllAfter(NamedTuple):
+    """By a TRADE key of `account`: cancel all its orders when so much ledger time has passed, unless this is
+    said again before. 0: never mind."""
+
+    account: AccountId
+    timeout_ms: Annotated[int, Bounds(0, DAY_MS)]
+
+
+class SetAccountLimits(NamedTuple):
+    """By the venue: the most open orders of an account, and NEW and REPLACE operations a second (0: any)."""
+
+    account: AccountId
+    open_orders_max: Annotated[int, Bounds(0, OPEN_ORDERS_MAX)]
+    rate_max: Annotated[int, Bounds(0, RATE_MAX)]
+
+
+class SetCollar(NamedTuple):
+    """By the venue: how far from the reference price orders may bid up or ask down. 0: any price."""
+
+    market: MarketId
+    collar_bps: Annotated[int, Bounds(0, 10_000)]
+
+
 class AddValidator(NamedTuple):
     """By the venue: one more validator from the next epoch on, under an id of its own."""
 
@@ -234,6 +259,9 @@ class CommandNumber(IntEnum):
     WEDGE = 16
     SET_EXCLUSION_RULE = 17
     CONVICT = 18  # nobody's command: the line that accepted evidence leaves
+    CANCEL_ALL_AFTER = 20
+    SET_ACCOUNT_LIMITS = 21
+    SET_COLLAR = 22
     CALL_AUCTION = 35
     SCHEDULE_AUCTIONS = 36
     ADD_REPORTER = 40

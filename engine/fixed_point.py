@@ -8,6 +8,7 @@ from engine.compiled import inlined
 from engine.records import AMOUNT_MAX
 
 E6 = 1_000_000  # rates are millionths
+BPS_ONE = 10_000
 _SAFE_FACTOR = 1 << 31
 
 

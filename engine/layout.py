@@ -43,8 +43,13 @@ ACCOUNT = np.dtype(
         ("first_order", "<i4"),  # head of the account's live orders, or NONE
         ("last_order", "<i4"),  # its tail, or NONE
         ("open_orders", "<i4"),
-        ("reserved_word", "<i4"),
-        ("reserved", "u1", (48,)),
+        ("open_orders_max", "<i4"),
+        ("group", "<i4"),  # the first account of the same owner; NONE: it has no other
+        ("rate_max", "<i4"),  # NEW and REPLACE operations a second; 0: any number
+        ("rate_tokens", "<i8"),  # thousandths of an operation that may follow at once
+        ("rate_ms", "<i8"),  # when they were counted last
+        ("alarm", "<i4"),  # place of its deadline in ALARM, plus one; 0: none
+        ("reserved", "u1", (20,)),
         ("owner", "u1", (32,)),  # root authority: Ed25519 public key
         ("grants", "<i8"),  # keys that ever held a grant on this account
         ("reserved_end", "u1", (24,)),
@@ -111,12 +116,14 @@ MARKET = np.dtype(
         ("mark_price", "<i8"),  # ticks, what clearing values positions at; 0: unknown
         ("band_low", "<i8"),  # no trade happens below; 0: no bound
         ("band_high", "<i8"),  # nor above; 0: no bound
+        ("collar_low", "<i8"),  # in this block no seller may ask for less,
+        ("collar_high", "<i8"),  # and no buyer offer more
+        ("collar_bps", "<i4"),  # how far from the reference price that is; 0: any price
+        ("halt_reason", "<i4"),  # HaltReason; while there is one, only a breaker changes the status
         ("reopen_ms", "<i8"),  # while halted: when the call that reopens it begins; 0: nobody said
         ("grace_until_ms", "<i8"),  # clearing forces nobody before this ledger time
         ("liquidated", "<i8"),  # quote units liquidated in this block, for breakers, who take them away
-        ("halt_reason", "<i4"),  # HaltReason; while there is one, only a breaker changes the status
-        ("reserved_word", "<i4"),
-        ("reserved", "u1", (48,)),
+        ("reserved", "u1", (32,)),
     ]
 )  # 256 bytes; row = market id
 
@@ -172,9 +179,19 @@ TERMS = np.dtype(
     [
         ("hidden", "<i8"),  # open lots that the book does not show
         ("display", "<i8"),  # lots shown at a time; 0: all
-        ("reserved", "u1", (48,)),
+        ("expiry_ms", "<i8"),  # ledger time from which it is off the book; 0: never
+        ("alarm", "<i4"),  # place of its expiry in ALARM, plus one; 0: none
+        ("reserved", "u1", (36,)),
     ]
 )  # 64 bytes; row = row of its order. Stale where the order has no terms.
+
+ALARM = np.dtype(
+    [
+        ("time_ms", "<i8"),  # of the ledger
+        ("who", "<i4"),  # an order row, or ~account
+        ("reserved", "<i4"),
+    ]
+)  # 16 bytes; a binary heap, see engine.tables.alarms
 
 KEY = np.dtype(
     [
@@ -333,7 +350,8 @@ COUNTERS = np.dtype(
         ("changes_waiting", "<i8"),  # in the timelock's queue
         ("halt_reason", "<i8"),  # HaltReason for which every market is halted
         ("solvency_alarms", "<i8"),  # ever raised; one more halts every market
-        ("reserved", "u1", (424,)),
+        ("alarms", "<i8"),  # entries of the heap
+        ("reserved", "u1", (416,)),
         ("plugin_rows", "<i8", (PLUGIN_TABLES_MAX,)),  # rows in use of each table that a plugin owns
     ]
 )  # 1024 bytes; one row
@@ -350,6 +368,7 @@ MARKET_PAGE = page_shift(MARKET)
 LEVEL_PAGE = page_shift(LEVEL)
 ORDER_PAGE = page_shift(ORDER)
 TERMS_PAGE = page_shift(TERMS)
+ALARM_PAGE = page_shift(ALARM)
 
 
 class Rows(NamedTuple):
@@ -379,6 +398,7 @@ class Core(NamedTuple):
     levels: Rows
     orders: Rows
     terms: Rows
+    alarms: Rows
     grants: Rows
     order_index: np.ndarray  # open addressing: (hash32 << 32) | (row + 1); power-of-two length, int64
     balance_index: np.ndarray  # the same for (account, asset)

@@ -6,6 +6,7 @@ from consensus.primitives.errors import ConfigError
 from engine.accounts.plugin import AccountsPlugin
 from engine.auctions.plugin import AuctionsPlugin
 from engine.genesis import Genesis
+from engine.lifetimes.plugin import LifetimesPlugin
 from engine.markets.plugin import MarketsPlugin
 from engine.oracle.plugin import OraclePlugin
 from engine.plugin import Plugin
@@ -21,6 +22,7 @@ def make_plugins(genesis: Genesis) -> tuple[Plugin, ...]:
         MarketsPlugin(),
         TimelockPlugin(),
         OraclePlugin(genesis),
+        LifetimesPlugin(),
         AuctionsPlugin(genesis),
         ValidatorsPlugin(genesis),
     )

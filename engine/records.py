@@ -17,8 +17,8 @@ class Op(IntEnum):
     NEW = 1
     CANCEL = 2
     REDUCE = 3  # qty is how many lots to take away; keeps priority
-    REPLACE = 4  # new price and new open qty; goes to the back of its level
-    CANCEL_ALL = 5  # market 65535 means every market
+    REPLACE = 4  # new price and new open qty; keeps its place if only the quantity shrinks
+    CANCEL_ALL = 5  # market 65535: every market; qty: CancelSides; ids client_order_id..price, 0..0: every id
     TERMS = 6  # one term of the NEW that follows: flags hold its Term, price and qty its arguments
 
 
@@ -51,17 +51,28 @@ class Term(IntEnum):
     of the same account, market and client order id. Each at most once an order."""
 
     DISPLAY = 1  # iceberg: qty lots are shown at a time
+    EXPIRE = 2  # GTD: off the book from ledger time `price` on, in milliseconds
 
 
 TERMS_MAX = 6  # of one order
 
-# flags of an order operation: side in bit 0, time in force in bits 1–3, self-trade mode in bits 4–5
+
+class CancelSides(IntEnum):
+    """`qty` of CANCEL_ALL: whose orders it takes."""
+
+    BOTH = 0
+    BIDS = 1
+    ASKS = 2
+
+
+# flags of an order operation: side in bit 0, time in force in bits 1–3, self-trade mode in bits 4–5, SLIDE
 SIDE_MASK = 1
 TIF_SHIFT = 1
 TIF_MASK = 7
 STP_SHIFT = 4
 STP_MASK = 3
-FLAGS_MAX = 63
+SLIDE = 128  # post-only: a price that would cross becomes the best that does not
+FLAGS_UNKNOWN = 64
 EVERY_MARKET = 65535
 
 ORDER_OP = np.dtype(
@@ -154,6 +165,11 @@ class Code(IntEnum):
     FILL_LIMIT = 36  # the rest was cancelled after FILLS_PER_ORDER_MAX trades
     WORK_LIMIT = 37  # CANCEL_ALL looked at CANCELS_PER_OPERATION_MAX orders and left others: send it again
     BAD_TERMS = 38  # an order's terms are unknown, given twice, out of bounds, or contradict one another
+    EXPIRED = 39  # the order's time is over, or was before it came
+    TOO_MANY_ORDERS = 40  # open orders of this account
+    TOO_FAST = 41  # operations a second of this account
+    DEAD_MAN = 42  # the account did not set its switch again in time
+    BEYOND_COLLAR = 43  # too far from the reference price
     NOT_IN_A_CALL = 50  # while orders gather for an auction, only GTC orders may be placed
     BOOK_CROSSED = 51  # only an auction may open this market
     OUTSIDE_BAND = 52  # it would have to trade where the price band ends; what is left was cancelled

@@ -12,6 +12,7 @@ from consensus.primitives.errors import ensure
 from engine.genesis import EVIDENCE_MAX, VALIDATOR_KEYS_MAX, VALIDATORS_MAX, Capacity
 from engine.layout import (
     ACCOUNT,
+    ALARM,
     ASSET,
     BALANCE,
     CHANGE,
@@ -46,6 +47,7 @@ from engine.tables.table import Table, TableSpec
 
 NAME_BYTES = 16
 _GRANT_CACHE_MAX = 1 << 16
+OPEN_ORDERS_DEFAULT = 65_536  # of an account of which nobody said otherwise
 # which counter says how many rows of a table are in use; the order is that of the state root
 _ROW_COUNTERS = {
     "counters": None,
@@ -56,6 +58,7 @@ _ROW_COUNTERS = {
     "levels": "levels",
     "orders": "orders_used",
     "terms": "orders_used",
+    "alarms": "alarms",
     "keys": "keys",
     "nonces": "keys",
     "grants": "grants",
@@ -99,6 +102,7 @@ class State:
         self.levels = Table("levels", LEVEL, 2 * capacity.levels)
         self.orders = Table("orders", ORDER, capacity.orders)
         self.terms = Table("terms", TERMS, capacity.orders)
+        self.alarms = Table("alarms", ALARM, capacity.orders + capacity.accounts)
         self.keys = Table("keys", KEY, capacity.keys)
         self.nonces = Table("nonces", NONCES, capacity.keys)
         self.grants = Table("grants", GRANT, capacity.grants)
@@ -131,6 +135,7 @@ class State:
                 levels=self.levels.view(),
                 orders=self.orders.view(),
                 terms=self.terms.view(),
+                alarms=self.alarms.view(),
                 grants=self.grants.view(),
                 order_index=self.order_index,
                 balance_index=self.balance_index,
@@ -144,6 +149,11 @@ class State:
         for table in (self.orders, self.terms):
             self._reserve(table, self.count["orders_used"] + op_count)
         self._reserve(self.balances, self.count["balances"] + 2 * op_count)
+        self.reserve_alarms(op_count)
+
+    def reserve_alarms(self, count: int) -> None:
+        """Make room for `count` more entries of the heap."""
+        self._reserve(self.alarms, self.count["alarms"] + count)
 
     def table(self, name: str) -> Table:
         """The table that a plugin owns under this name."""
@@ -177,8 +187,17 @@ class State:
         row = self._append(self.accounts, "accounts")
         columns = self.accounts.columns
         columns["owner"][row] = owner
-        columns["first_order"][row] = columns["last_order"][row] = NONE
+        columns["first_order"][row] = columns["last_order"][row] = columns["group"][row] = NONE
+        columns["open_orders_max"][row] = OPEN_ORDERS_DEFAULT
+        self._join_owner(row, owner)
         return row
+
+    def _join_owner(self, row: int, owner: bytes) -> None:
+        """Accounts of one owner are a group, named after the first of them."""
+        first = self.first_accounts.setdefault(owner, row)
+        if first != row:
+            self.accounts.columns["group"][[first, row]] = first
+            self.accounts.mark(first)
 
     def add_asset(self, name: str, decimals: int, issuer: int) -> int:
         """Append an asset; return its id."""
@@ -203,6 +222,7 @@ class State:
         columns["price_max"][row] = level_count - 1
         columns["best_ask"][row] = level_count
         columns["price_status"][row] = PriceStatus.NONE
+        columns["collar_high"][row] = level_count - 1
         self.market_ids[name] = row
         return row
 
@@ -300,6 +320,7 @@ class State:
         self.key_rows: dict[bytes, int] = _row_of(self.keys, "public_key", self.used(self.keys))
         keys = self.validator_keys
         self.validator_key_rows: dict[bytes, int] = _row_of(keys, "public_key", self.used(keys))
+        self.first_accounts = _first_row_of(self.accounts, "owner", self.used(self.accounts))
         self.asset_ids = _names(self.assets, self.used(self.assets))
         self.market_ids = _names(self.markets, self.used(self.markets))
         for table in (self.orders, self.balances, self.grants, self.levels):
@@ -356,6 +377,11 @@ def unpack_name(value: np.void) -> str:
 
 def _names(table: Table, used: int) -> dict[str, int]:
     return {unpack_name(value): row for row, value in enumerate(table.columns["name"][:used])}
+
+
+def _first_row_of(table: Table, column: str, used: int) -> dict[bytes, int]:
+    rows = range(used - 1, -1, -1)
+    return dict(zip(table.columns[column][:used][::-1].tolist(), rows, strict=True))
 
 
 def _row_of(table: Table, column: str, used: int) -> dict[bytes, int]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from engine.accounts import funds, keys
+from engine.accounts import funds, keys, limits
 from engine.commands import (
     Deposit,
     GrantKey,
     OpenAccount,
     RegisterAsset,
     RevokeKey,
+    SetAccountLimits,
     Transfer,
     Withdraw,
 )
@@ -25,6 +26,7 @@ class AccountsPlugin(Plugin):
         Handler(OpenAccount, keys.validate_open_account, keys.apply_open_account),
         Handler(GrantKey, keys.validate_grant_key, keys.apply_grant_key),
         Handler(RevokeKey, keys.validate_revoke_key, keys.apply_revoke_key),
+        Handler(SetAccountLimits, limits.validate_set_account_limits, limits.apply_set_account_limits),
         Handler(RegisterAsset, funds.validate_register_asset, funds.apply_register_asset),
         Handler(Deposit, funds.validate_deposit, funds.apply_deposit),
         Handler(Withdraw, funds.validate_withdraw, funds.apply_withdraw),

@@ -14,7 +14,7 @@ those, the nearest to the reference, and the lower of two equally near. Every in
 only those of orders: between two levels any price trades the same. The reference is the mark price
 while it is valid, else the last trade, else the middle of the crossed range.
 2026-11-24 Both sides pay the maker's fee: in a call nobody takes liquidity.
-2026-11-24 An account that would trade with itself loses the overlap on both sides, without a trade: which
+2026-11-24 An owner who would trade with themselves loses the overlap on both sides, without a trade: which
 self-trade mode an order had is not kept, and this is the mode that treats both sides alike.
 2026-11-24 Trades of one uncrossing may take several blocks (UNCROSSING), in which no order enters. Cancels
 are taken even then, as always; should they leave a crossed book behind, what is left gets a price of

@@ -7,7 +7,7 @@ from engine.clearing.settle import credit
 from engine.compiled import inlined, kernel
 from engine.fixed_point import fee_rounded_up
 from engine.layout import BALANCE_PAGE, MARKET_PAGE, Core, OrderFlag
-from engine.matching.book import find_level, remove_order, shrink_order
+from engine.matching.book import find_level, is_same_owner, remove_order, shrink_order
 from engine.matching.iceberg import open_lots, refill
 from engine.matching.records import write_cross, write_removed
 from engine.matching.taking import take_off
@@ -36,7 +36,7 @@ def uncross(
         buy, sell = core.orders.rows[buy_row], core.orders.rows[sell_row]
         qty = min(min(buy.leaves, sell.leaves), volume - done)
         done += qty
-        if buy.account == sell.account:
+        if is_same_owner(core, buy.account, core.accounts.rows[buy.account].group, sell.account):
             used = _drop(core, buy_row, qty, events, used)
             used = _drop(core, sell_row, qty, events, used)
             continue

@@ -7,8 +7,11 @@ factors of one lot are bounded here, and an order's own product at admission by
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from engine.authority import is_venue
-from engine.commands import ListMarket, SetFees, SetMarketStatus
+from engine.commands import ListMarket, SetCollar, SetFees, SetMarketStatus
+from engine.fixed_point import BPS_ONE
 from engine.genesis import VENUE_ACCOUNT
 from engine.invariants import check_books
 from engine.layout import PriceStatus
@@ -88,15 +91,50 @@ def apply_set_market_status(state: State, command: SetMarketStatus, context: Con
     return Entry(subject=command.market, detail=command.status)
 
 
+def validate_set_collar(state: State, command: SetCollar, context: Context) -> Code:
+    """The venue sets collars."""
+    return _check_venue_and_market(state, command.market, context)
+
+
+def apply_set_collar(state: State, command: SetCollar, context: Context) -> Entry:
+    """From this block's first order on."""
+    state.markets.columns["collar_bps"][command.market] = command.collar_bps
+    _set_collars(state, slice(command.market, command.market + 1))
+    return Entry(subject=command.market, detail=command.collar_bps)
+
+
+def _set_collars(state: State, markets: slice) -> None:
+    """Bounds of this block's orders, from the mark price while it is valid, else the last trade.
+
+    Low rounds down and high up: a collar is never narrower than it says. Prices are below 2^26.
+    """
+    columns = {name: column[markets] for name, column in state.markets.columns.items()}
+    is_valid = (columns["price_status"] == PriceStatus.VALID) & (columns["mark_price"] > 0)
+    reference = np.where(is_valid, columns["mark_price"], columns["last_price"])
+    width = reference * columns["collar_bps"]
+    is_bound = (columns["collar_bps"] > 0) & (reference > 0)
+    low = np.where(is_bound, (reference * BPS_ONE - width) // BPS_ONE, 0)
+    high = np.where(is_bound, -(-(reference * BPS_ONE + width) // BPS_ONE), columns["price_max"])
+    for row in np.flatnonzero((low != columns["collar_low"]) | (high != columns["collar_high"])).tolist():
+        columns["collar_low"][row] = low[row]
+        columns["collar_high"][row] = high[row]
+        state.markets.mark(markets.start + row)
+
+
 class MarketsPlugin(Plugin):
-    """Listing, fees and status of markets."""
+    """Listing, fees, status and collars of markets."""
 
     name = "markets"
     handlers: Sequence[Handler] = (
         Handler(ListMarket, validate_list_market, apply_list_market),
         Handler(SetFees, validate_set_fees, apply_set_fees),
         Handler(SetMarketStatus, validate_set_market_status, apply_set_market_status),
+        Handler(SetCollar, validate_set_collar, apply_set_collar),
     )
+
+    def on_block_start(self, state: State, context: Context) -> None:
+        """Collars follow the reference price, block by block."""
+        _set_collars(state, slice(0, state.count["markets"]))
 
     def check_invariants(self, state: State) -> None:
         """Books, holds and counts agree."""

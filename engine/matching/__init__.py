@@ -4,6 +4,7 @@
     orders     the operations: admission, entering the book, leaving it
     terms      an order behind TERMS operations; each kind of order in a file of its own:
     iceberg    lots that the book does not show
+    replacing  REPLACE: in place if it only shrinks, else as new
     admit      what an order must satisfy, rule by rule
     taking     an incoming order meets the book; fill limit, self-trade prevention
     book       FIFO levels, order rows, each account's own orders
@@ -25,8 +26,14 @@ listing order. CANCEL_ALL takes part in both passes. Whoever replays a recorded 
 cancel may follow the order that would have hit it, puts a block boundary between them.
 2026-11-24 Operations name an order by (account, client order id, market). An id is free again once its order
 is gone.
-2026-11-24 REPLACE gives a new price and a new open quantity, and always goes to the back; REDUCE keeps the
-place. A refused REPLACE changes nothing. Time in force of a REPLACE is GTC or post-only.
+2026-11-24 REPLACE gives a new price and a new open quantity. It keeps its place if the price stays and the
+quantity does not grow, else it goes to the back, with its terms. A refused REPLACE changes nothing. Time in
+force of a REPLACE is GTC or post-only.
+2026-11-24 CANCEL_ALL selects by market, side and a range of client order ids: a session that gives its orders
+ids of a range of its own can cancel them alone, and rows need no room for a session.
+2026-11-24 Accounts of one owner (root key) count as one for self-trade prevention. Alone, as nearly all are,
+an account costs one comparison; only groups look at the maker's account row.
+2026-11-24 A rate counts every well-formed NEW and REPLACE, refused ones too: that is what it is for.
 2026-11-24 One order meets at most FILLS_PER_ORDER_MAX resting orders, so that no operation's work is
 unbounded; what is left is cancelled with FILL_LIMIT. FOK counts by the same limit and walks instead
 of trading and undoing.

@@ -1,21 +1,23 @@
 """What an order must satisfy before it may touch the book. Each rule reads, none writes.
 
 Rules are asked in one fixed order, and the first that refuses gives the code: operation, market,
-account, market status, price, quantity, notional, order id, funds, then what its time in force asks of
-the book.
+account, its limits, market status, price, collar, quantity, notional, order id, funds, then what its time
+in force asks of the book.
 """
 
 import numpy as np
 
+from engine.accounts.limits import take_token
 from engine.compiled import inlined, outlined
 from engine.fixed_point import product_fits
 from engine.layout import NONE, Core, OrderFlag
 from engine.markets.states import Action, allows
-from engine.matching.book import find_level
+from engine.matching.book import find_level, is_same_owner
 from engine.matching.iceberg import count_hidden
 from engine.matching.ladder import next_occupied, previous_occupied
 from engine.records import (
-    FLAGS_MAX,
+    FLAGS_UNKNOWN,
+    SLIDE,
     STP_MASK,
     STP_SHIFT,
     TIF_MASK,
@@ -46,7 +48,10 @@ def self_trade_mode(op: np.record) -> int:
 def check_names(core: Core, op: np.record) -> int:
     """The operation is well formed and names a market and an account that exist."""
     counters = core.counters.rows[0]
-    if op["flags"] > FLAGS_MAX or time_in_force(op) > TimeInForce.MARKET:
+    tif = time_in_force(op)
+    if tif > TimeInForce.MARKET or op["flags"] & FLAGS_UNKNOWN:
+        return Code.BAD_OP.value
+    if op["flags"] & SLIDE and tif != TimeInForce.POST_ONLY:
         return Code.BAD_OP.value
     if op.market >= counters.markets:
         return Code.UNKNOWN_MARKET.value
@@ -56,7 +61,18 @@ def check_names(core: Core, op: np.record) -> int:
 
 
 @inlined
-def check_terms(market: np.record, op: np.record) -> int:
+def check_account(core: Core, op: np.record, more_orders: int) -> int:
+    """The account may send one more operation now, and have `more_orders` more orders open."""
+    account = core.accounts.rows[op.account]
+    if account.open_orders + more_orders > account.open_orders_max:
+        return Code.TOO_MANY_ORDERS.value
+    if account.rate_max != 0 and not take_token(core, op.account):
+        return Code.TOO_FAST.value
+    return Code.OK.value
+
+
+@inlined
+def check_terms(market: np.record, op: np.record, side: int) -> int:
     """The market takes orders, and price, quantity and notional are within its bounds.
 
     After this, price × qty × quote_per_lot_tick ≤ AMOUNT_MAX. Listing ensured that
@@ -66,6 +82,8 @@ def check_terms(market: np.record, op: np.record) -> int:
         return Code.MARKET_CLOSED.value
     if op.price < 1 or op.price > market.price_max:
         return Code.PRICE_OUT_OF_RANGE.value
+    if (op.price > market.collar_high) if side == Side.BUY else (op.price < market.collar_low):
+        return Code.BEYOND_COLLAR.value
     if op.qty < 1 or op.qty > market.qty_max:
         return Code.QTY_OUT_OF_RANGE.value
     quote_per_tick = op.qty * market.quote_per_lot_tick
@@ -140,6 +158,21 @@ def is_left_behind(market: np.record, side: int, price: int) -> bool:
 
 
 @outlined
+def slide(core: Core, op: np.record, side: int) -> None:
+    """SLIDE of a post-only order: a price that would cross becomes the best that does not, if any is."""
+    counters = core.counters.rows[0]
+    if op.market >= counters.markets or time_in_force(op) != TimeInForce.POST_ONLY:
+        return
+    market = core.markets.rows[op.market]
+    if not allows(market.status, _MATCH) or op.price < 1 or op.price > market.price_max:
+        return
+    if crosses(market, side, op.price):
+        price = market.best_ask - 1 if side == Side.BUY else market.best_bid + 1
+        if price >= 1 and price <= market.price_max:
+            op.price = price
+
+
+@outlined
 def _is_fillable(core: Core, market: np.record, op: np.record, side: int) -> bool:
     """Whether the whole of `op` would trade at once: found by walking, not by trading and undoing.
 
@@ -149,6 +182,7 @@ def _is_fillable(core: Core, market: np.record, op: np.record, side: int) -> boo
     """
     wanted, met = op.qty, 0
     limit = limit_at_band(market, side, op.price)
+    group = core.accounts.rows[op.account].group
     price = market.best_ask if side == Side.BUY else market.best_bid
     while price != NONE:
         hides = False
@@ -161,7 +195,7 @@ def _is_fillable(core: Core, market: np.record, op: np.record, side: int) -> boo
             order = core.orders.rows[row]
             if is_left_behind(market, side, price):
                 pass
-            elif order.account != op.account:
+            elif not is_same_owner(core, op.account, group, order.account):
                 wanted -= order.leaves
                 if wanted <= 0:
                     return True
@@ -170,7 +204,7 @@ def _is_fillable(core: Core, market: np.record, op: np.record, side: int) -> boo
                 return False
             row = order.next
         if hides:
-            slices, lots = count_hidden(core, head, wanted, op.account)
+            slices, lots = count_hidden(core, head, wanted, op.account, group)
             met += slices
             wanted -= lots
             if wanted <= 0 or met > FILLS_PER_ORDER_MAX:

@@ -14,6 +14,7 @@ from engine.compiled import inlined
 from engine.layout import ACCOUNT_PAGE, LEVEL_PAGE, MARKET_PAGE, NONE, ORDER_PAGE, Core, OrderFlag
 from engine.matching.ladder import next_occupied, occupy, previous_occupied, vacate
 from engine.records import Side
+from engine.tables.alarms import drop_alarm
 from engine.tables.index import hash_pair, index_insert, index_remove
 
 
@@ -77,6 +78,8 @@ def remove_order(core: Core, row: int) -> None:
     index_remove(core.order_index, hash_pair(core.order_index, order.account, order.client_order_id), row)
     _leave_level(core, market, order)
     _leave_own(core, order)
+    if order["flags"] & OrderFlag.HAS_TERMS:
+        drop_alarm(core, row)
     _free_row(core, row)
 
 
@@ -213,6 +216,12 @@ def _find_best(core: Core, market: np.record, order: np.record) -> None:
         price = found - market.ask_start
         none = market.price_max + 1
         market.best_ask = price if found != NONE and price < none else none
+
+
+@inlined
+def is_same_owner(core: Core, account: int, group: int, other: int) -> bool:
+    """Whether `other` is `account`, or of its `group` of accounts of one owner (NONE: it is alone)."""
+    return account == other or (group != NONE and core.accounts.rows[other].group == group)
 
 
 # -- an account's own orders ----------------------------------------------------------------------

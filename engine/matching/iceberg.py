@@ -6,7 +6,7 @@ the order takes hidden ones first, so what is shown keeps its place. Funds are h
 
 from engine.compiled import inlined, outlined
 from engine.layout import NONE, ORDER_PAGE, TERMS_PAGE, Core, OrderFlag
-from engine.matching.book import show_again, shrink_level
+from engine.matching.book import is_same_owner, show_again, shrink_level
 
 
 @inlined
@@ -21,13 +21,11 @@ def open_lots(core: Core, row: int) -> int:
 
 @inlined
 def hide(core: Core, row: int, display: int) -> None:
-    """Show `display` lots of an order that has just come to rest, and hide the others if there are any."""
+    """Show `display` lots of an order that has just come to rest, and hide the others; 0: show all."""
     order, terms = core.orders.rows[row], core.terms.rows[row]
-    hidden = max(order.leaves - display, 0)
+    hidden = max(order.leaves - display, 0) if display > 0 else 0
     terms.display = display
     terms.hidden = hidden
-    core.terms.dirty[row >> TERMS_PAGE] = 1
-    order["flags"] |= OrderFlag.HAS_TERMS
     order.leaves -= hidden
     core.orders.dirty[row >> ORDER_PAGE] = 1
 
@@ -57,14 +55,14 @@ def take_hidden(core: Core, row: int, qty: int) -> int:
 
 
 @outlined
-def count_hidden(core: Core, head: int, wanted: int, account: int) -> tuple[int, int]:
-    """Hidden lots of others than `account` on the level that begins at order `head`, and in how many meetings
-    at most they would give `wanted` lots. Returns (meetings, lots)."""
+def count_hidden(core: Core, head: int, wanted: int, account: int, group: int) -> tuple[int, int]:
+    """Hidden lots of others than `account` and its group on the level that begins at order `head`, and in how
+    many meetings at most they would give `wanted` lots. Returns (meetings, lots)."""
     meetings, lots = 0, 0
     row = head
     while row != NONE:
         order = core.orders.rows[row]
-        if order["flags"] & OrderFlag.HAS_TERMS and order.account != account:
+        if order["flags"] & OrderFlag.HAS_TERMS and not is_same_owner(core, account, group, order.account):
             terms = core.terms.rows[row]
             if terms.hidden > 0:
                 lots += terms.hidden

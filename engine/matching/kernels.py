@@ -11,11 +11,10 @@ import numpy as np
 
 from engine.compiled import inlined, kernel, outlined, widen
 from engine.layout import NONE, Core
-from engine.matching.admit import FILLS_PER_ORDER_MAX
+from engine.matching.admit import FILLS_PER_ORDER_MAX, slide
 from engine.matching.orders import (
     CANCELS_PER_OPERATION_MAX,
     admit_new,
-    admit_replacement,
     cancel_all,
     enter_book,
     find_own_order,
@@ -24,8 +23,9 @@ from engine.matching.orders import (
 from engine.matching.prefetch import is_worth_looking_ahead, look_ahead_joining, look_ahead_leaving
 from engine.matching.progress import PROGRESS_LENGTH, Progress
 from engine.matching.records import write_result
+from engine.matching.replacing import replace_order
 from engine.matching.terms import enter_with_terms, is_followed_by_its_order
-from engine.records import EVERY_MARKET, JOURNAL, Code, Op
+from engine.records import EVERY_MARKET, JOURNAL, SLIDE, CancelSides, Code, Op
 from engine.tables.table import kernel_view
 
 _DONE_EARLY = 255  # in `codes`: the operation ran in the first pass
@@ -129,11 +129,13 @@ def _execute_rest(
         if not _has_room(core, op, events, progress):
             progress[Progress.NEXT_OP] = i
             return False
-        if op.op == Op.NEW or op.op == Op.REPLACE:
-            if op.op == Op.NEW and i > 0 and ops[i - 1].op == Op.TERMS:
+        if op.op == Op.NEW:
+            if i > 0 and ops[i - 1].op == Op.TERMS:
                 enter_with_terms(core, ops, codes, i, line, events, progress)
             else:
                 _enter(core, op, line, events, progress)
+        elif op.op == Op.REPLACE:
+            replace_order(core, op, line, events, progress)
         elif op.op == Op.CANCEL or op.op == Op.REDUCE:
             _leave_late(core, op, line)
         elif op.op == Op.CANCEL_ALL:
@@ -159,8 +161,10 @@ def _has_room(core: Core, op: np.record, events: np.ndarray, progress: np.ndarra
 
 @inlined
 def _enter(core: Core, op: np.record, line: np.record, events: np.ndarray, progress: np.ndarray) -> None:
-    """NEW or REPLACE: admit, then match and rest."""
-    admitted = admit_new(core, op) if op.op == Op.NEW else admit_replacement(core, op)
+    """NEW without terms: admit, then match and rest."""
+    if op["flags"] & SLIDE:
+        slide(core, op, op["flags"] & 1)
+    admitted = admit_new(core, op)
     code, filled, left = admitted.code, 0, 0
     if code == Code.OK:
         code, filled, left, used = enter_book(core, op, admitted, events, progress[Progress.EVENTS])
@@ -184,8 +188,10 @@ def _leave_late(core: Core, op: np.record, line: np.record) -> None:
 
 @inlined
 def _may_cancel_all(core: Core, op: np.record) -> int:
-    """CANCEL_ALL names an account and a market that exist, or every market."""
+    """CANCEL_ALL names an account and a market that exist, or every market, and one side or both."""
     counters = core.counters.rows[0]
+    if op.qty < 0 or op.qty > CancelSides.ASKS:
+        return Code.BAD_OP.value
     if op.market != EVERY_MARKET and op.market >= counters.markets:
         return Code.UNKNOWN_MARKET.value
     return Code.UNKNOWN_ACCOUNT.value if op.account >= counters.accounts else Code.OK.value

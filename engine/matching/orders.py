@@ -1,9 +1,9 @@
 """The order operations: who may enter the book, entering it, and leaving it.
 
-admit_new, admit_replacement   every rule that may refuse; a refused operation changes nothing
-enter_book                     match, settle, rest: what an admitted order does
-leave_book                     cancel and reduce
-cancel_all                     every order of an account, so many at a time
+admit_new    every rule that may refuse; a refused operation changes nothing
+enter_book   match, settle, rest: what an admitted order does
+leave_book   cancel and reduce
+cancel_all   an account's orders, so many at a time
 """
 
 from typing import NamedTuple
@@ -16,12 +16,12 @@ from engine.clearing.settle import settle_taker
 from engine.compiled import inlined, outlined, widen
 from engine.layout import NONE, Core
 from engine.markets.states import Action, allows
-from engine.matching.admit import check_book, check_names, check_terms, time_in_force
+from engine.matching.admit import check_account, check_book, check_names, check_terms, time_in_force
 from engine.matching.book import add_order, begin_own_at, has_free_row
 from engine.matching.iceberg import open_lots
 from engine.matching.records import write_cancelled
 from engine.matching.taking import take, take_off
-from engine.records import EVERY_MARKET, Code, Op, Side, TimeInForce
+from engine.records import EVERY_MARKET, CancelSides, Code, Op, Side, TimeInForce
 from engine.tables.index import find_balance, find_order
 
 _MATCH = Action.MATCH.value
@@ -46,13 +46,15 @@ def refuse(code: int, side: int) -> Admission:
 
 @inlined
 def admit_new(core: Core, op: np.record) -> Admission:
-    """NEW: names, terms, an unused order id, funds for the whole order, and the book's consent."""
+    """NEW: names, limits, terms, an unused order id, funds for the whole order, and the book's consent."""
     side = op["flags"] & 1
     code = check_names(core, op)
+    if code == Code.OK:
+        code = check_account(core, op, 1)
     if code != Code.OK:
         return refuse(code, side)
     market = core.markets.rows[op.market]
-    code = check_terms(market, op)
+    code = check_terms(market, op, side)
     if code != Code.OK:
         return refuse(code, side)
     if find_order(core.order_index, core.orders.rows, op.account, op.client_order_id) != NONE:
@@ -74,44 +76,6 @@ def admit_new(core: Core, op: np.record) -> Admission:
     if receive_row == NONE:
         return refuse(Code.LIMIT_REACHED.value, side)
     return Admission(Code.OK.value, side, pay_row, receive_row, 0)
-
-
-@outlined
-def admit_replacement(core: Core, op: np.record) -> Admission:
-    """REPLACE: if the new price and open quantity may stand, take the original off the book.
-
-    Side and lots filled stay those of the original; time in force may be GTC or post-only. A
-    refused replacement leaves the original where it is.
-    """
-    side = op["flags"] & 1
-    code = check_names(core, op)
-    if code != Code.OK:
-        return refuse(code, side)
-    row = find_own_order(core, op)
-    if row != NONE:
-        side = widen(core.orders.rows[row].side)
-    if time_in_force(op) != TimeInForce.GTC and time_in_force(op) != TimeInForce.POST_ONLY:
-        return refuse(Code.BAD_OP.value, side)
-    if row == NONE:
-        return refuse(Code.UNKNOWN_ORDER.value, side)
-    order = core.orders.rows[row]
-    market = core.markets.rows[order.market]
-    code = check_terms(market, op)
-    if code != Code.OK:
-        return refuse(code, side)
-    pay_row, receive_row = widen(order.base_row), widen(order.quote_row)
-    if side == Side.BUY:
-        pay_row, receive_row = receive_row, pay_row
-    released = compute_hold(side, order.price, open_lots(core, row), market)
-    available = core.balances.rows[pay_row].available + released
-    if available < compute_hold(side, op.price, op.qty, market):
-        return refuse(Code.INSUFFICIENT_FUNDS.value, side)
-    code = check_book(core, market, op, side)
-    if code != Code.OK:
-        return refuse(code, side)
-    filled = order.filled
-    take_off(core, row, open_lots(core, row))
-    return Admission(Code.OK.value, side, pay_row, receive_row, filled)
 
 
 @inlined
@@ -169,9 +133,9 @@ def find_own_order(core: Core, op: np.record) -> int:
 
 @outlined
 def cancel_all(core: Core, op: np.record, events: np.ndarray, used: int) -> tuple[int, int, int]:
-    """Cancel the account's live orders on one market, or on all. Returns (code, orders, events used).
+    """Cancel the account's live orders that the operation selects. Returns (code, orders, events used).
 
-    After CANCELS_PER_OPERATION_MAX orders, cancelled or of another market, it stops with WORK_LIMIT,
+    After CANCELS_PER_OPERATION_MAX orders, cancelled or not selected, it stops with WORK_LIMIT,
     and what it passed over goes to the end of the account's list: the next one begins where this stopped.
     """
     row = core.accounts.rows[op.account].first_order
@@ -180,7 +144,7 @@ def cancel_all(core: Core, op: np.record, events: np.ndarray, used: int) -> tupl
         seen += 1
         order = core.orders.rows[row]
         following = order.next_own
-        if op.market == EVERY_MARKET or op.market == order.market:
+        if _selects(op, order):
             leaves = open_lots(core, row)
             write_cancelled(events[used], op, Code.OK, order, leaves, 0)
             used += 1
@@ -191,3 +155,15 @@ def cancel_all(core: Core, op: np.record, events: np.ndarray, used: int) -> tupl
         return Code.OK.value, count, used
     begin_own_at(core, row)
     return Code.WORK_LIMIT.value, count, used
+
+
+@inlined
+def _selects(op: np.record, order: np.record) -> bool:
+    """Whether a CANCEL_ALL means this order: by market, side, and range of client order ids."""
+    if op.market != EVERY_MARKET and op.market != order.market:
+        return False
+    if op.qty != CancelSides.BOTH and op.qty - 1 != order.side:
+        return False
+    if op.client_order_id == 0 and op.price == 0:
+        return True
+    return bool(op.client_order_id <= order.client_order_id and order.client_order_id <= op.price)

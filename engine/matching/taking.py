@@ -8,7 +8,7 @@ from engine.compiled import inlined, outlined
 from engine.fixed_point import fee_rounded_up
 from engine.layout import MARKET_PAGE, Core, OrderFlag
 from engine.matching.admit import FILLS_PER_ORDER_MAX, crosses, is_left_behind, limit_at_band, self_trade_mode
-from engine.matching.book import find_level, remove_order, shrink_order
+from engine.matching.book import find_level, is_same_owner, remove_order, shrink_order
 from engine.matching.iceberg import open_lots, refill, take_hidden
 from engine.matching.records import write_cancelled, write_fill
 from engine.records import Code, SelfTrade, Side
@@ -28,6 +28,7 @@ def take(
     filled, leaves, paid, received = 0, int(op.qty), 0, 0
     fees_paid, fees_received = 0, 0  # in the assets that the taker pays, receives
     steps, fills, last_price = 0, 0, 0
+    group = core.accounts.rows[op.account].group
     limit = limit_at_band(market, side, op.price)
     if is_left_behind(market, side, market.best_ask if side == Side.BUY else market.best_bid):
         steps, used = _drop_left_behind(core, market, op, side, limit, events, used)
@@ -39,7 +40,7 @@ def take(
         price = market.best_ask if side == Side.BUY else market.best_bid
         row = core.levels.rows[find_level(market, 1 - side, price)].head - 1
         maker = core.orders.rows[row]
-        if maker.account == op.account:
+        if is_same_owner(core, op.account, group, maker.account):
             leaves, used = _prevent_self_trade(core, op, row, leaves, events, used)
             if leaves == 0:
                 code = Code.SELF_TRADE.value
@@ -101,7 +102,7 @@ def _drop_left_behind(
 def _prevent_self_trade(
     core: Core, op: np.record, row: int, leaves: int, events: np.ndarray, used: int
 ) -> tuple[int, int]:
-    """The next maker is the taker itself: take off what the taker's mode says. Returns (leaves, used)."""
+    """The next maker is of the taker's owner: take off what the taker's mode says. Returns (leaves, used)."""
     mode = self_trade_mode(op)
     order = core.orders.rows[row]
     opened = open_lots(core, row)

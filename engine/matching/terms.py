@@ -9,20 +9,23 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.compiled import inlined, outlined
-from engine.layout import Core
-from engine.matching.admit import time_in_force
+from engine.layout import TERMS_PAGE, Core, OrderFlag
+from engine.matching.admit import slide, time_in_force
 from engine.matching.iceberg import hide
 from engine.matching.orders import admit_new, enter_book, find_own_order
 from engine.matching.progress import Progress
 from engine.matching.records import write_result
-from engine.records import TERMS_MAX, Code, Op, Term, TimeInForce
+from engine.records import SLIDE, TERMS_MAX, Code, Op, Term, TimeInForce
+from engine.tables.alarms import set_alarm
 
 
 class Terms(NamedTuple):
     """What the TERMS of one order say; 0 where they say nothing."""
 
-    code: int  # BAD_TERMS, or OK
+    code: int  # why they are refused, or OK
+    terms: int  # how many there are
     display: int
+    expiry_ms: int
 
 
 @outlined
@@ -49,40 +52,64 @@ def enter_with_terms(
 ) -> None:
     """NEW operation i with the TERMS before it: admit, match, rest. Writes its RESULT."""
     op = ops[i]
-    terms = _read_terms(ops, codes, i)
+    terms = _read_terms(core, ops, codes, i)
     if terms.code != Code.OK:
         write_result(line, op, terms.code, op["flags"] & 1, op.price, 0, 0)
         return
+    if op["flags"] & SLIDE:
+        slide(core, op, op["flags"] & 1)
     admitted = admit_new(core, op)
     code, filled, left = admitted.code, 0, 0
     if code == Code.OK:
         code, filled, left, used = enter_book(core, op, admitted, events, progress[Progress.EVENTS])
         progress[Progress.EVENTS] = used
-    if left > 0 and terms.display > 0:
-        hide(core, find_own_order(core, op), terms.display)
+    if left > 0 and terms.terms > 0:
+        attach(core, find_own_order(core, op), terms)
     write_result(line, op, code, admitted.side, op.price, filled, left)
 
 
 @outlined
-def _read_terms(ops: np.ndarray, codes: np.ndarray, i: int) -> Terms:
+def attach(core: Core, row: int, terms: Terms) -> None:
+    """Give these terms to an order that has just come to rest."""
+    core.orders.rows[row]["flags"] |= OrderFlag.HAS_TERMS
+    hide(core, row, terms.display)
+    core.terms.rows[row].expiry_ms = terms.expiry_ms
+    core.terms.dirty[row >> TERMS_PAGE] = 1
+    if terms.expiry_ms > 0:
+        set_alarm(core, row, terms.expiry_ms)
+
+
+@outlined
+def _read_terms(core: Core, ops: np.ndarray, codes: np.ndarray, i: int) -> Terms:
     """The terms of NEW operation i, checked against one another and the order.
 
     What others put before it without its account's key, or about another order, is none of them.
     """
     op = ops[i]
-    display, count = 0, 0
+    count, display, expiry_ms = 0, 0, 0
     for j in range(i - 1, max(i - TERMS_MAX, 0) - 1, -1):
         term = ops[j]
         if term.op != Op.TERMS or codes[j] != Code.OK or not _names_the_same(op, term):
             break
         count += 1
-        if term["flags"] != Term.DISPLAY or display != 0 or term.qty < 1 or term.qty >= op.qty:
-            return Terms(Code.BAD_TERMS.value, 0)
-        display = term.qty
+        kind = term["flags"]
+        if kind == Term.DISPLAY and display == 0 and term.qty >= 1 and term.qty < op.qty:
+            display = term.qty
+        elif kind == Term.EXPIRE and expiry_ms == 0 and term.price >= 1:
+            expiry_ms = term.price
+        else:
+            return _refused(Code.BAD_TERMS.value)
     tif = time_in_force(op)
     if count > 0 and tif != TimeInForce.GTC and tif != TimeInForce.POST_ONLY:
-        return Terms(Code.BAD_TERMS.value, 0)
-    return Terms(Code.OK.value, display)
+        return _refused(Code.BAD_TERMS.value)
+    if expiry_ms > 0 and expiry_ms <= core.counters.rows[0].time_ms:
+        return _refused(Code.EXPIRED.value)
+    return Terms(Code.OK.value, count, display, expiry_ms)
+
+
+@inlined
+def _refused(code: int) -> Terms:
+    return Terms(code, 0, 0, 0)
 
 
 @inlined

@@ -10,6 +10,7 @@ from engine.commands import (
     EXPIRY_NEVER,
     AddValidator,
     CallAuction,
+    CancelAllAfter,
     Deposit,
     GrantKey,
     ListMarket,
@@ -21,6 +22,8 @@ from engine.commands import (
     RevokeKey,
     RotateValidatorKey,
     ScheduleAuctions,
+    SetAccountLimits,
+    SetCollar,
     SetExclusionRule,
     SetFees,
     SetMarketStatus,
@@ -116,7 +119,9 @@ class RandomBlocks:
         order = self._order(account)
         if self.random.random() < 0.9:
             return [order]
-        return [(Op.TERMS, self.random.randrange(9), *order[2:5], 0, self.random.randrange(1, 12)), order]
+        kind, until = self.random.choice((1, 2, 2, self.random.randrange(12))), self.random.randrange(20_000)
+        expiry_ms = START_MS + 1000 * self.venue.machine.height + until
+        return [(Op.TERMS, kind, *order[2:5], expiry_ms, self.random.randrange(1, 12)), order]
 
     def _order(self, account: int) -> tuple[int, ...]:
         rng = self.random
@@ -179,6 +184,9 @@ class RandomBlocks:
             Transfer(account, rng.randrange(ACCOUNTS + 2), asset, amount),
             SetFees(rng.randrange(MARKETS + 1), rng.randrange(5000), rng.randrange(5000)),
             SetMarketStatus(market, 1 if rng.random() < 0.7 else rng.randrange(DELISTED)),
+            CancelAllAfter(account, rng.choice((0, rng.randrange(1, 9000)))),
+            SetAccountLimits(account, rng.choice((65_536, rng.randrange(20))), rng.choice((0, 0, 8))),
+            SetCollar(market, rng.choice((0, 500, 10_000))),
             CallAuction(market, now + rng.randrange(8000), rng.choice((OPEN, OPEN, CLOSED))),
             ScheduleAuctions(market, period, rng.randrange(1 + period), 2000),
             RegisterAsset(f"N{rng.randrange(50)}", 0, account),

@@ -38,7 +38,7 @@ def uncross(venue: SlowVenue, market: int, price: int, volume: int) -> list[Line
         buy, sell = bids[0], asks[0]
         qty = min(buy.leaves, sell.leaves, volume)
         volume -= qty
-        if buy.account == sell.account:
+        if venue.owners[buy.account] == venue.owners[sell.account]:
             for order in (buy, sell):
                 left = order.leaves + order.hidden - qty
                 lines.append(_line(Kind.CANCELLED, Code.SELF_TRADE, order, order, order.price, qty, 0, left))

@@ -14,7 +14,9 @@ from engine.markets.states import MarketStatus
 from engine.records import (
     AMOUNT_MAX,
     EVERY_MARKET,
+    SLIDE,
     TERMS_MAX,
+    CancelSides,
     Code,
     Kind,
     Op,
@@ -23,6 +25,7 @@ from engine.records import (
     Term,
     TimeInForce,
 )
+from engine.state import OPEN_ORDERS_DEFAULT
 
 FILLS_MAX = 1024
 TAKING_ORDERS = (MarketStatus.OPEN, MarketStatus.PRE_OPEN, MarketStatus.AUCTION)
@@ -87,6 +90,7 @@ class Resting:
     arrival: int
     hidden: int
     display: int
+    expiry_ms: int
     place: int  # among the account's own orders: the highest is the first that CANCEL_ALL looks at
 
 
@@ -105,6 +109,13 @@ class SlowVenue:
         self.places_behind = 0
         self.events: list[Line] = []
         self.terms: list[Request] | None = None  # of the operation that runs
+        self.time_ms = 0
+        self.owners = list(range(accounts))  # by account
+        self.open_max = [OPEN_ORDERS_DEFAULT] * accounts
+        self.rates: dict[int, int] = {}  # operations a second
+        self.tokens: dict[int, tuple[int, int]] = {}  # thousandths, when counted
+        self.collars: dict[int, tuple[int, int]] = {}  # by market: lowest ask, highest bid
+        self.deadlines: dict[int, int] = {}  # by account
 
     def execute(self, ops: Sequence[tuple], codes: Sequence[int] | None = None) -> tuple[list, list]:
         """One block; returns (RESULT lines in listing order, FILL and CANCELLED lines as they happen)."""
@@ -126,6 +137,29 @@ class SlowVenue:
                 self.terms = self._terms(requests, refused, i)
                 results[i] = self._run(request, refused[i], *cancelled[i])
         return results, self.events
+
+    def ring(self) -> list[Line]:
+        """Take off what is due: by time, orders before accounts. Lines of one moment in any order."""
+        self.events = []
+        due = sorted(
+            (o.expiry_ms, 0, key) for key, o in self.orders.items() if 0 < o.expiry_ms <= self.time_ms
+        )
+        due += sorted((ms, 1, (account,)) for account, ms in self.deadlines.items() if ms <= self.time_ms)
+        for _, is_account, key in sorted(due):
+            if is_account:
+                own = [o for o in self.orders.values() if o.account == key[0]]
+                for order in sorted(own, key=lambda o: -o.place):
+                    self._remove(Code.DEAD_MAN, order)
+                del self.deadlines[key[0]]
+            elif key in self.orders:
+                self._remove(Code.EXPIRED, self.orders[key])
+        return self.events
+
+    def _remove(self, code: Code, order: Resting) -> None:
+        lots, ids = order.leaves + order.hidden, (order.account, order.client_order_id)
+        head = (Kind.CANCELLED, code, order.side, 0, order.market, 0)
+        self.events.append(Line(*head, ids[0], ids[0], ids[1], ids[1], order.price, lots))
+        self._take_off(order, lots)
 
     def balances(self) -> dict[tuple[int, int], tuple[int, int]]:
         """(account, asset) to (available, held), without what is all zero."""
@@ -166,14 +200,15 @@ class SlowVenue:
         def refuse(code: Code) -> Line:
             return self._result(request, code, request.side, request.price)
 
-        display = self._display(request)
-        if display is None:
-            return refuse(Code.BAD_TERMS)
-        code = self._check_names(request)
+        code, display, expiry_ms = self._read_terms(request)
+        if code != Code.OK:
+            return refuse(code)
+        self._slide(request, request.side)
+        code = self._check_names(request) or self._check_account(request, 1)
         if code != Code.OK:
             return refuse(code)
         market = self.markets[request.market]
-        code = self._check_terms(request, market)
+        code = self._check_terms(request, market, request.side)
         if code != Code.OK:
             return refuse(code)
         if (request.account, request.client_order_id) in self.orders:
@@ -184,7 +219,7 @@ class SlowVenue:
         code = self._check_book(request, request.side)
         if code != Code.OK:
             return refuse(code)
-        return self._match_and_rest(request, request.side, 0, display)
+        return self._match_and_rest(request, request.side, 0, display, expiry_ms)
 
     def _replace(self, request: Request) -> Line:
         side = request.side
@@ -192,7 +227,7 @@ class SlowVenue:
         def refuse(code: Code) -> Line:
             return self._result(request, code, side, request.price)
 
-        code = self._check_names(request)
+        code = self._check_names(request) or self._check_account(request, 0)
         if code != Code.OK:
             return refuse(code)
         order = self._named(request)
@@ -202,8 +237,9 @@ class SlowVenue:
             return refuse(Code.BAD_OP)
         if order is None:
             return refuse(Code.UNKNOWN_ORDER)
+        self._slide(request, side)
         market = self.markets[request.market]
-        code = self._check_terms(request, market)
+        code = self._check_terms(request, market, side)
         if code != Code.OK:
             return refuse(code)
         asset, hold = self._hold(market, side, request.price, request.qty)
@@ -213,8 +249,12 @@ class SlowVenue:
         code = self._check_book(request, side)
         if code != Code.OK:
             return refuse(code)
-        self._take_off(order, order.leaves + order.hidden)
-        return self._match_and_rest(request, side, order.filled, 0)
+        opened = order.leaves + order.hidden
+        if request.price == order.price and request.qty <= opened:
+            self._take_off(order, opened - request.qty)
+            return self._result(request, Code.OK, side, request.price, 0, request.qty)
+        self._take_off(order, opened)
+        return self._match_and_rest(request, side, order.filled, order.display, order.expiry_ms)
 
     def _cancel_or_reduce(self, request: Request) -> Line:
         if self._can_take_off(request):
@@ -233,7 +273,10 @@ class SlowVenue:
         looked_at, others = own[:LOOKS_MAX], own[LOOKS_MAX:]
         count = 0
         for order in looked_at:
-            if request.market in (EVERY_MARKET, order.market):
+            side_meant = request.qty in (CancelSides.BOTH, order.side + 1)
+            low, high = request.client_order_id, request.price
+            id_meant = (low, high) == (0, 0) or low <= order.client_order_id <= high
+            if request.market in (EVERY_MARKET, order.market) and side_meant and id_meant:
                 self._cancelled(request, Code.OK, order, order.leaves + order.hidden)
                 self._take_off(order, order.leaves + order.hidden)
                 count += 1
@@ -245,23 +288,56 @@ class SlowVenue:
     # -- checks -----------------------------------------------------------------------------------
 
     def _check_names(self, request: Request) -> Code:
-        if request.flags > 63 or request.tif > TimeInForce.MARKET:
+        if request.flags & 64 or request.tif > TimeInForce.MARKET:
+            return Code.BAD_OP
+        if request.flags & SLIDE and request.tif != TimeInForce.POST_ONLY:
             return Code.BAD_OP
         if request.market >= len(self.markets):
             return Code.UNKNOWN_MARKET
         return Code.UNKNOWN_ACCOUNT if request.account >= self.accounts else Code.OK
 
+    def _check_account(self, request: Request, more_orders: int) -> Code:
+        account = request.account
+        if sum(o.account == account for o in self.orders.values()) + more_orders > self.open_max[account]:
+            return Code.TOO_MANY_ORDERS
+        rate = self.rates.get(account, 0)
+        if rate:
+            tokens, since = self.tokens[account]
+            tokens = min(tokens + (self.time_ms - since) * rate, 1000 * rate)
+            self.tokens[account] = (tokens - 1000 if tokens >= 1000 else tokens, self.time_ms)
+            if tokens < 1000:
+                return Code.TOO_FAST
+        return Code.OK
+
+    def _slide(self, request: Request, side: int) -> None:
+        """A post-only order that would cross gets the best price that does not."""
+        if not request.flags & SLIDE or request.tif != TimeInForce.POST_ONLY:
+            return
+        if request.market >= len(self.markets) or self.statuses[request.market] != MarketStatus.OPEN:
+            return
+        price_max = self.markets[request.market].price_max
+        makers = self._makers(request, side)
+        if makers and 1 <= request.price <= price_max:
+            price = makers[0].price + (1 if side == Side.SELL else -1)
+            if 1 <= price <= price_max:
+                request.price = price
+
     def _check_cancel_all(self, request: Request) -> Code:
+        if not 0 <= request.qty <= 2:
+            return Code.BAD_OP
         if request.market != EVERY_MARKET and request.market >= len(self.markets):
             return Code.UNKNOWN_MARKET
         return Code.UNKNOWN_ACCOUNT if request.account >= self.accounts else Code.OK
 
-    def _check_terms(self, request: Request, market) -> Code:
+    def _check_terms(self, request: Request, market, side: int) -> Code:
         notional = request.price * request.qty * market.quote_per_lot_tick
         if self.statuses[request.market] not in TAKING_ORDERS:
             return Code.MARKET_CLOSED
         if not 1 <= request.price <= market.price_max:
             return Code.PRICE_OUT_OF_RANGE
+        low, high = self.collars.get(request.market, (0, market.price_max))
+        if request.price > high if side == Side.BUY else request.price < low:
+            return Code.BEYOND_COLLAR
         if not 1 <= request.qty <= market.qty_max:
             return Code.QTY_OUT_OF_RANGE
         if notional > AMOUNT_MAX:
@@ -294,7 +370,7 @@ class SlowVenue:
                     return False
                 if self._is_left_behind(maker):
                     continue
-                if maker.account != request.account:
+                if not self._is_own(request, maker):
                     others.append(maker)
                     wanted -= maker.leaves
                     if wanted <= 0:
@@ -333,14 +409,23 @@ class SlowVenue:
             j -= 1
         return found
 
-    def _display(self, request: Request) -> int | None:
-        """How many lots an order shows at a time, 0: all; None if its terms are no good."""
+    def _read_terms(self, request: Request) -> tuple[Code, int, int]:
+        """(why an order's terms are refused, lots shown at a time, expiry); 0: all, never."""
         terms = self.terms or []
-        if not terms:
-            return 0
-        only = terms[0]
-        good = len(terms) == 1 and only.flags == Term.DISPLAY and 1 <= only.qty < request.qty
-        return only.qty if good and request.tif in (TimeInForce.GTC, TimeInForce.POST_ONLY) else None
+        kinds = [term.flags for term in terms]
+        by_kind = dict(zip(kinds, terms, strict=True))
+        good = len(by_kind) == len(terms) and set(kinds) <= set(Term)
+        good = good and (not terms or request.tif in (TimeInForce.GTC, TimeInForce.POST_ONLY))
+        display = by_kind[Term.DISPLAY].qty if Term.DISPLAY in kinds else 0
+        expiry_ms = by_kind[Term.EXPIRE].price if Term.EXPIRE in kinds else 0
+        good = good and (Term.DISPLAY not in kinds or 1 <= display < request.qty)
+        good = good and (Term.EXPIRE not in kinds or expiry_ms >= 1)
+        if not good:
+            return Code.BAD_TERMS, 0, 0
+        return (Code.EXPIRED if 0 < expiry_ms <= self.time_ms else Code.OK), display, expiry_ms
+
+    def _is_own(self, request: Request, maker: Resting) -> bool:
+        return bool(self.owners[maker.account] == self.owners[request.account])
 
     def _makers(self, request: Request, side: int) -> list[Resting]:
         """Whom an order would meet, in the order of meeting."""
@@ -365,8 +450,9 @@ class SlowVenue:
 
     # -- matching ---------------------------------------------------------------------------------
 
-    def _match_and_rest(self, request: Request, side: int, filled_before: int, display: int) -> Line:
-        market = self.markets[request.market]
+    def _match_and_rest(
+        self, request: Request, side: int, filled_before: int, display: int, expiry_ms: int
+    ) -> Line:
         code, filled, leaves, met = Code.OK, 0, request.qty, 0
         matches = self.statuses[request.market] == MarketStatus.OPEN
         while matches and leaves and (makers := self._makers(request, side)):
@@ -380,7 +466,7 @@ class SlowVenue:
                 self._cancelled(request, Code.OUTSIDE_BAND, maker, opened)
                 self._take_off(maker, opened)
                 continue
-            if maker.account == request.account:
+            if self._is_own(request, maker):
                 leaves = self._prevent_self_trade(request, maker, leaves)
                 if leaves == 0:
                     code = Code.SELF_TRADE
@@ -394,7 +480,7 @@ class SlowVenue:
         if code != Code.OK or request.tif not in (TimeInForce.GTC, TimeInForce.POST_ONLY):
             leaves = 0
         if leaves:
-            self._rest(request, side, leaves, filled_before + filled, market, display)
+            self._rest(request, side, leaves, filled_before + filled, display, expiry_ms)
         elif code == Code.OK and filled == 0:
             code = Code.NO_LIQUIDITY
         return self._result(request, code, side, request.price, filled, leaves)
@@ -461,7 +547,10 @@ class SlowVenue:
         if order.leaves == 0:
             del self.orders[order.account, order.client_order_id]
 
-    def _rest(self, request: Request, side: int, leaves: int, filled: int, market, display: int) -> None:
+    def _rest(
+        self, request: Request, side: int, leaves: int, filled: int, display: int, expiry_ms: int
+    ) -> None:
+        market = self.markets[request.market]
         asset, hold = self._hold(market, side, request.price, leaves)
         self._add(self.available, request.account, asset, -hold)
         self._add(self.held, request.account, asset, hold)
@@ -477,6 +566,7 @@ class SlowVenue:
             self.arrivals,
             max(leaves - (display or leaves), 0),
             display,
+            expiry_ms,
             self.arrivals,
         )
 

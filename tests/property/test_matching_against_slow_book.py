@@ -10,9 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.events import Events
 from engine.invariants import check_all
+from engine.layout import NONE
+from engine.lifetimes.audit import check_alarms
+from engine.lifetimes.plugin import LifetimesPlugin
 from engine.markets.states import MarketStatus
+from engine.plugin import Context
 from engine.records import AMOUNT_MAX, EVERY_MARKET, TERMS_MAX, Code, Kind, Op, Term
+from engine.tables.alarms import set_alarm
 from tests.helpers.slow_book import SlowVenue
 from tests.helpers.trading_floor import Floor, MarketTerms, make_ops
 
@@ -39,7 +45,12 @@ def operations(draw):
     op = draw(_often(st.sampled_from([Op.NEW] * 8 + [Op.CANCEL, Op.REDUCE, Op.REPLACE]), st.integers(0, 7)))
     return (
         op,
-        draw(_often(st.integers(0, 63).filter(lambda f: f >> 1 & 7 <= 4), st.integers(0, 255))),
+        draw(
+            _often(
+                st.integers(0, 63).filter(lambda f: f >> 1 & 7 <= 4),
+                st.sampled_from([134, 135]) | st.integers(0, 255),
+            )
+        ),
         draw(_often(st.sampled_from([0, 0, 1, 2]), st.sampled_from([3, 4, 9, EVERY_MARKET]))),
         draw(_often(st.integers(1, 3), st.sampled_from([0, 4, 2**32 - 1]))),
         draw(st.integers(0, 6)),
@@ -59,9 +70,9 @@ def requests(draw):
     terms = [
         (
             draw(_often(st.just(Op.TERMS), st.just(Op.NEW))),
-            draw(_often(st.just(Term.DISPLAY), st.integers(0, 255))),
+            draw(_often(st.sampled_from(Term), st.integers(0, 255))),
             *draw(_often(st.just(names), st.just((0, 1, 3)))),
-            draw(st.integers(0, 3)),
+            draw(_often(st.integers(1, 9), st.sampled_from([-1, 0, 2**62]))),
             draw(_often(st.integers(1, 4), st.sampled_from([-1, 0, 12, 2**62]))),
         )
         for _ in range(count)
@@ -166,6 +177,38 @@ def _check_fills_are_within(slow: SlowVenue, band: tuple[int, int]) -> None:
     assert band == (0, 0) or all(band[0] <= price <= band[1] for price in prices)
 
 
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.lists(blocks({"min_size": 1, "max_size": 20}), min_size=1, max_size=6), st.data())
+def test_owners_limits_and_time_agree_with_the_slow_book(given_blocks, data):
+    """Two accounts of one owner, few open orders, a rate, a collar, deadlines; orders expire meanwhile."""
+    floor, slow = _twins(10**9)
+    state, columns = floor.state, floor.state.accounts.columns
+    columns["group"][[2, 3]] = 2
+    slow.owners[3] = 2
+    columns["open_orders_max"][1], slow.open_max[1] = 4, 4
+    columns["rate_max"][2], slow.rates[2], slow.tokens[2] = 3, 3, (0, 0)
+    state.markets.columns["collar_low"][0], state.markets.columns["collar_high"][0] = 57, 63
+    slow.collars[0] = (57, 63)
+    for ops in given_blocks:
+        slow.time_ms += data.draw(st.sampled_from([0, 1, 2, 400, 1000]))
+        state.count["time_ms"] = slow.time_ms
+        _ring_both(floor, slow)
+        for account in data.draw(st.lists(st.integers(1, 3), max_size=1)):
+            slow.deadlines[account] = slow.time_ms + 2
+            state.reserve_alarms(1)
+            set_alarm(state.core(), ~account, slow.time_ms + 2)
+        _check_equal(floor, slow, ops)
+        check_alarms(state)
+
+
+def _ring_both(floor: Floor, slow: SlowVenue) -> None:
+    """What is due leaves both books, in the order of its time."""
+    events = Events()
+    LifetimesPlugin().on_block_start(floor.state, Context(NONE, slow.time_ms, 0, events))
+    lines = sorted(tuple(map(int, line)) for line in events.lines.tolist())
+    assert lines == sorted(tuple(map(int, line)) for line in slow.ring())
+
+
 def test_long_random_runs_agree_with_the_slow_book():
     """Deeper books than hypothesis builds: thousands of operations from one seed."""
     rng = np.random.default_rng(20261124)
@@ -224,6 +267,7 @@ def test_cancel_all_among_more_orders_than_it_looks_at_agrees_with_the_slow_book
     _check_equal(floor, slow, [(Op.NEW, sell_post_only, m, 1, i, 60, 20) for i, m in enumerate(markets)])
     for block in range(12):
         ops = [(Op.CANCEL_ALL, 0, int(m), 1, 0, 0, 0) for m in rng.choice([0, 1, 2, 3], 2)]
+        ops += [(Op.CANCEL_ALL, 0, EVERY_MARKET, 1, 700 * block, 700 * block + 90, int(rng.integers(-1, 4)))]
         ops += [(Op.CANCEL, 0, markets[i], 1, i, 0, 0) for i in rng.integers(0, 2600, 20).tolist()]
         first = 2600 + 100 * block
         placed = [

@@ -5,7 +5,7 @@ import pytest
 
 from engine.invariants import check_all
 from engine.markets.states import MarketStatus
-from engine.records import AMOUNT_MAX, EVERY_MARKET, Code, Kind, Op, SelfTrade, Side, TimeInForce
+from engine.records import AMOUNT_MAX, EVERY_MARKET, SLIDE, Code, Kind, Op, SelfTrade, Side, TimeInForce
 from tests.helpers.trading_floor import Floor, MarketTerms, cancel, flags_of, make_ops, new
 
 BUY, SELL = Side.BUY, Side.SELL
@@ -114,11 +114,40 @@ def test_older_orders_trade_first_and_reducing_keeps_the_place(floor):
     assert [(int(e["counter_account"]), int(e["qty"])) for e in events] == [(1, 6), (2, 2)]
 
 
-def test_replacing_goes_to_the_back_even_at_the_same_price(floor):
+@pytest.mark.parametrize(("qty", "order"), [(4, [1, 2]), (10, [1, 2]), (11, [2, 1])])
+def test_replacing_at_the_same_price_keeps_the_place_unless_it_grows(floor, qty, order):
     run(floor, new(2, 1, SELL, 100, 10))
-    assert run_one(floor, replace(1, 1, 100, 10)) == (Code.OK, 0, 10)
+    assert run_one(floor, replace(1, 1, 100, qty)) == (Code.OK, 0, qty)
+    _, events = run(floor, new(3, 1, BUY, 100, 12, IOC))
+    assert [int(e["counter_account"]) for e in events] == order
+
+
+def test_replacing_at_another_price_and_back_loses_the_place(floor):
+    run(floor, new(2, 1, SELL, 100, 10), replace(1, 1, 101, 10), replace(1, 1, 100, 10))
     _, events = run(floor, new(3, 1, BUY, 100, 12, IOC))
     assert [int(e["counter_account"]) for e in events] == [2, 1]
+
+
+@pytest.mark.parametrize(("side", "at", "slid"), [(BUY, 100, 99), (BUY, 150, 99), (SELL, 90, 91)])
+def test_a_post_only_order_that_slides_rests_at_the_best_price_that_does_not_cross(floor, side, at, slid):
+    run(floor, new(2, 1, BUY, 90, 5))
+    op, flags, *rest = new(3, 1, side, at, 5, POST_ONLY)
+    (result,), events = run(floor, (op, flags | SLIDE, *rest))
+    assert (result["code"], result["price"], len(events)) == (Code.OK, slid, 0)
+
+
+def test_sliding_is_for_post_only_orders(floor):
+    op, flags, *rest = new(3, 1, BUY, 120, 5)
+    (result,), _ = run(floor, (op, flags | SLIDE, *rest))
+    assert (result["code"], result["price"]) == (Code.BAD_OP, 120)
+
+
+def test_a_collar_bounds_bids_from_above_and_asks_from_below_only(floor):
+    floor.state.markets.columns["collar_low"][0] = 95
+    floor.state.markets.columns["collar_high"][0] = 105
+    ops = [new(2, 1, BUY, 106, 1), new(2, 2, BUY, 10, 1), new(2, 3, SELL, 94, 1), new(2, 4, SELL, 190, 1)]
+    results, _ = run(floor, *ops)
+    assert results["code"].tolist() == [Code.BEYOND_COLLAR, Code.OK, Code.BEYOND_COLLAR, Code.OK]
 
 
 # -- replace, reduce, cancel --------------------------------------------------------------------------

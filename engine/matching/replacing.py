@@ -1,0 +1,99 @@
+"""REPLACE: a resting order gets another price and open quantity.
+
+If only the quantity shrinks, the order stays where it is. Otherwise it leaves the book and enters as new,
+behind everybody, with its terms: an iceberg hides again, an expiry stays. A replacement that is refused
+leaves the original where it is.
+"""
+
+import numpy as np
+
+from engine.clearing.holds import compute_hold
+from engine.compiled import inlined, outlined, widen
+from engine.layout import NONE, Core, OrderFlag
+from engine.matching.admit import (
+    check_account,
+    check_book,
+    check_names,
+    check_terms,
+    slide,
+    time_in_force,
+)
+from engine.matching.iceberg import open_lots
+from engine.matching.orders import Admission, enter_book, find_own_order, refuse
+from engine.matching.progress import Progress
+from engine.matching.records import write_result
+from engine.matching.taking import take_off
+from engine.matching.terms import Terms, attach
+from engine.records import SLIDE, Code, Side, TimeInForce
+
+
+@outlined
+def replace_order(
+    core: Core, op: np.record, line: np.record, events: np.ndarray, progress: np.ndarray
+) -> None:
+    """Carry out one REPLACE and write its RESULT."""
+    admitted = _admit(core, op)
+    code, filled, left = admitted.code, 0, 0
+    if code == Code.OK:
+        row = find_own_order(core, op)
+        opened = open_lots(core, row)
+        if op.price == core.orders.rows[row].price and op.qty <= opened:
+            left = op.qty
+            if left < opened:
+                take_off(core, row, opened - left)
+        else:
+            terms = _terms_of(core, row)
+            take_off(core, row, opened)
+            code, filled, left, used = enter_book(core, op, admitted, events, progress[Progress.EVENTS])
+            progress[Progress.EVENTS] = used
+            if left > 0 and terms.terms > 0:
+                attach(core, find_own_order(core, op), terms)
+    write_result(line, op, code, admitted.side, op.price, filled, left)
+
+
+@inlined
+def _admit(core: Core, op: np.record) -> Admission:
+    """Whether the new price and open quantity may stand; the original stays on the book.
+
+    Side and lots filled stay those of the original; time in force may be GTC or post-only.
+    """
+    side = op["flags"] & 1
+    code = check_names(core, op)
+    if code == Code.OK:
+        code = check_account(core, op, 0)
+    if code != Code.OK:
+        return refuse(code, side)
+    row = find_own_order(core, op)
+    if row != NONE:
+        side = widen(core.orders.rows[row].side)
+    if time_in_force(op) != TimeInForce.GTC and time_in_force(op) != TimeInForce.POST_ONLY:
+        return refuse(Code.BAD_OP.value, side)
+    if row == NONE:
+        return refuse(Code.UNKNOWN_ORDER.value, side)
+    if op["flags"] & SLIDE:
+        slide(core, op, side)
+    order = core.orders.rows[row]
+    market = core.markets.rows[order.market]
+    code = check_terms(market, op, side)
+    if code != Code.OK:
+        return refuse(code, side)
+    pay_row, receive_row = widen(order.base_row), widen(order.quote_row)
+    if side == Side.BUY:
+        pay_row, receive_row = receive_row, pay_row
+    released = compute_hold(side, order.price, open_lots(core, row), market)
+    available = core.balances.rows[pay_row].available + released
+    if available < compute_hold(side, op.price, op.qty, market):
+        return refuse(Code.INSUFFICIENT_FUNDS.value, side)
+    code = check_book(core, market, op, side)
+    if code != Code.OK:
+        return refuse(code, side)
+    return Admission(Code.OK.value, side, pay_row, receive_row, order.filled)
+
+
+@inlined
+def _terms_of(core: Core, row: int) -> Terms:
+    """The terms of a resting order."""
+    if core.orders.rows[row]["flags"] & OrderFlag.HAS_TERMS == 0:
+        return Terms(Code.OK.value, 0, 0, 0)
+    terms = core.terms.rows[row]
+    return Terms(Code.OK.value, 1, terms.display, terms.expiry_ms)
