@@ -121,7 +121,7 @@ MARKET = np.dtype(
         ("collar_bps", "<i4"),  # how far from the reference price that is; 0: any price
         ("halt_reason", "<i4"),  # HaltReason; while there is one, only a breaker changes the status
         ("reopen_ms", "<i8"),  # while halted: when the call that reopens it begins; 0: nobody said
-        ("grace_until_ms", "<i8"),  # clearing forces nobody before this ledger time
+        ("grace_until_ms", "<i8"),  # clearing forces nobody out before this ledger time: margin was called
         ("liquidated", "<i8"),  # quote units liquidated in this block, for breakers, who take them away
         ("reserved", "u1", (32,)),
     ]
@@ -138,6 +138,7 @@ class HaltReason(IntEnum):
     SWITCHED_OFF = 4  # by a guardian, this market
     ALL_SWITCHED_OFF = 5  # by a guardian, every market
     SOLVENCY = 6  # somebody's books do not add up
+    LIFTED = 7  # it was switched off, and waits for a price to reopen at
 
 
 LEVEL = np.dtype(

@@ -5,6 +5,7 @@ import importlib
 from consensus.primitives.errors import ConfigError
 from engine.accounts.plugin import AccountsPlugin
 from engine.auctions.plugin import AuctionsPlugin
+from engine.breakers.plugin import BreakersPlugin
 from engine.genesis import Genesis
 from engine.lifetimes.plugin import LifetimesPlugin
 from engine.markets.plugin import MarketsPlugin
@@ -22,6 +23,7 @@ def make_plugins(genesis: Genesis) -> tuple[Plugin, ...]:
         MarketsPlugin(),
         TimelockPlugin(),
         OraclePlugin(genesis),
+        BreakersPlugin(genesis),
         LifetimesPlugin(),
         AuctionsPlugin(genesis),
         ValidatorsPlugin(genesis),

@@ -6,7 +6,7 @@ asset can: additions below need no further check.
 
 from engine.authority import has_scope, is_issuer, is_venue
 from engine.commands import Deposit, RegisterAsset, Transfer, Withdraw
-from engine.layout import NONE, Scope
+from engine.layout import NONE, AssetAlarm, Scope
 from engine.plugin import Context, Entry
 from engine.records import AMOUNT_MAX, Code
 from engine.state import State
@@ -72,7 +72,8 @@ def validate_withdraw(state: State, command: Withdraw, context: Context) -> Code
         or is_issuer(state, context.key, asset, context.time_ms)
     ):
         return Code.NOT_AUTHORISED
-    return _check_available(state, account, asset, amount)
+    code = _check_outflow(state, asset, amount)
+    return code if code else _check_available(state, account, asset, amount)
 
 
 def apply_withdraw(state: State, command: Withdraw, context: Context) -> Entry:
@@ -81,6 +82,8 @@ def apply_withdraw(state: State, command: Withdraw, context: Context) -> Entry:
     row = state.balance_row(account, asset)
     _add_available(state, row, -amount)
     state.assets.columns["withdrawn"][asset] += amount
+    if state.assets.columns["alarms"].item(asset) & AssetAlarm.OUTFLOW_LIMITED:
+        state.assets.columns["outflow_left"][asset] -= amount
     state.assets.mark(asset)
     return Entry(asset, account, 0, amount, row)
 
@@ -114,6 +117,16 @@ def _check_asset_and_account(state: State, asset: int, account: int) -> Code:
     if asset >= state.count["assets"]:
         return Code.UNKNOWN_ASSET
     return Code.OK if account < state.count["accounts"] else Code.UNKNOWN_ACCOUNT
+
+
+def _check_outflow(state: State, asset: int, amount: int) -> Code:
+    """Breakers let so much of the asset leave now."""
+    alarms = state.assets.columns["alarms"].item(asset)
+    if alarms & AssetAlarm.WITHDRAWALS_PAUSED:
+        return Code.WITHDRAWALS_PAUSED
+    is_limited = alarms & AssetAlarm.OUTFLOW_LIMITED
+    too_much = is_limited and amount > state.assets.columns["outflow_left"].item(asset)
+    return Code.OUTFLOW_LIMIT if too_much else Code.OK
 
 
 def _check_available(state: State, account: int, asset: int, amount: int) -> Code:

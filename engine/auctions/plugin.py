@@ -71,10 +71,13 @@ class AuctionsPlugin(Plugin):
 
 
 def validate_call_auction(state: State, command: CallAuction, context: Context) -> Code:
-    """The venue calls an auction that ends in this week, on a market that is not settled for good."""
+    """The venue calls an auction that ends in this week, on a market that no breaker holds and that is not
+    settled for good."""
     code = _check_market(state, command.market, context)
     if code:
         return code
+    if int(state.markets.columns["halt_reason"][command.market]):
+        return Code.HALTED
     if not context.time_ms < command.ends_ms <= context.time_ms + CALL_MS_MAX:
         return Code.BAD_ARGUMENT
     return Code.OK

@@ -14,7 +14,6 @@ from engine.commands import ListMarket, SetCollar, SetFees, SetMarketStatus
 from engine.fixed_point import BPS_ONE
 from engine.genesis import VENUE_ACCOUNT
 from engine.invariants import check_books
-from engine.layout import PriceStatus
 from engine.markets.states import Action, MarketStatus, allows
 from engine.plugin import Context, Entry, Handler, Plugin
 from engine.records import AMOUNT_MAX, Code
@@ -48,8 +47,9 @@ def apply_list_market(state: State, command: ListMarket, context: Context) -> En
         columns[field][market] = getattr(command, field)
     for field in ("notional_min", "maker_fee_e6", "taker_fee_e6"):
         columns[field][market] = getattr(command, field)
-    columns["status"][market] = MarketStatus.OPEN
-    columns["price_status"][market] = PriceStatus.NONE
+    reason = state.count["halt_reason"]  # of every market: a new one is no way around it
+    columns["halt_reason"][market] = reason
+    columns["status"][market] = MarketStatus.HALTED if reason else MarketStatus.OPEN
     columns["fee_base_row"][market] = state.add_balance(VENUE_ACCOUNT, command.base_asset)
     columns["fee_quote_row"][market] = state.add_balance(VENUE_ACCOUNT, command.quote_asset)
     return Entry(subject=market, detail=market)
@@ -69,8 +69,8 @@ def apply_set_fees(state: State, command: SetFees, context: Context) -> Entry:
 
 
 def validate_set_market_status(state: State, command: SetMarketStatus, context: Context) -> Code:
-    """The venue opens and closes markets, but none that is crossed, uncrosses, or was settled for good. Calls
-    need an end: they are for `call_auction`."""
+    """The venue opens and closes markets, but none that a breaker holds, that is crossed, uncrosses, or was
+    settled for good. Calls need an end: they are for `call_auction`."""
     code = _check_venue_and_market(state, command.market, context)
     if code:
         return code
@@ -78,6 +78,8 @@ def validate_set_market_status(state: State, command: SetMarketStatus, context: 
     status = int(columns["status"][command.market])
     if status in (MarketStatus.DELISTED, MarketStatus.UNCROSSING):
         return Code.MARKET_CLOSED
+    if columns["halt_reason"][command.market]:
+        return Code.HALTED
     if command.status == MarketStatus.AUCTION:
         return Code.BAD_ARGUMENT
     crossed = columns["best_bid"][command.market] >= columns["best_ask"][command.market]

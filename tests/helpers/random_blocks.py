@@ -6,6 +6,16 @@ Everything comes from one seed, so that the same run can be made in another proc
 import random
 from typing import Any
 
+from engine.breakers.commands import (
+    LiftBreaker,
+    PauseWithdrawals,
+    ResumeWithdrawals,
+    SetBreaker,
+    SetLiftDelay,
+    SetOutflowLimit,
+    SetPeg,
+    TripBreaker,
+)
 from engine.commands import (
     EXPIRY_NEVER,
     AddValidator,
@@ -110,6 +120,9 @@ class RandomBlocks:
             *[SetFeedReporter(f, r, 1) for f in range(FEEDS) for r in range(REPORTERS)],
             *[SetIndexFeed(market, market % FEEDS, 1) for market in range(MARKETS)],
             *[SetIndex(market, 1) for market in range(MARKETS - 1)],
+            SetBreaker(0, 1, 50_000, 150_000, 5000, 10_000, 1000, 10_000),
+            SetPeg(0, 0, 30, 100_000, 100_000),
+            SetOutflowLimit(1, 20_000, 10**7, 500_000),
         )
         self.sent += self.venue.pending
         assert self.venue.block().counts.rejected == 0
@@ -194,7 +207,9 @@ class RandomBlocks:
         ]
         if rng.random() < 0.2:
             return self._membership()
-        return self._prices(account) if rng.random() < 0.2 else rng.choice(choices)
+        if rng.random() < 0.2:
+            return self._prices(account)
+        return self._switches() if rng.random() < 0.1 else rng.choice(choices)
 
     def _report(self, reporter: int) -> tuple[Any, ...]:
         rng = self.random
@@ -217,6 +232,23 @@ class RandomBlocks:
             RemoveReporter(rng.randrange(40)),
             SetTimelockDelay(rng.choice((0, 0, 2000, 5000))),
             CancelChange(rng.randrange(1, 9)),
+        ]
+        return rng.choice(choices)
+
+    def _switches(self) -> tuple[Any, ...]:
+        """Breakers, and the rules of breakers."""
+        rng = self.random
+        market, asset = rng.choice((0, 1, 2, 3, EVERY_MARKET)), rng.choice((0, 1, 2, 9, EVERY_MARKET))
+        number = rng.randrange(1, 5)
+        choices: list[tuple[Any, ...]] = [
+            SetBreaker(rng.randrange(4), rng.randrange(2), 50_000, 150_000, 3000, 9000, 1000, 10_000),
+            TripBreaker(market),
+            *[LiftBreaker(market, number), LiftBreaker(EVERY_MARKET, number)] * 2,
+            SetLiftDelay(60_000),
+            SetPeg(rng.randrange(4), rng.randrange(3), rng.randrange(40), 100_000, 100_000),
+            SetOutflowLimit(rng.randrange(4), rng.randrange(20_000), rng.randrange(10**6), 10**6),
+            PauseWithdrawals(asset),
+            *[ResumeWithdrawals(asset, number)] * 2,
         ]
         return rng.choice(choices)
 

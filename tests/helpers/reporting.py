@@ -32,9 +32,10 @@ class ReportedVenue(Venue):
         feed: AddFeed | None = None,
         funds: int = 10**12,
         price_max: int = 100_000,
+        start_ms: int = START_MS,
     ) -> None:
         super().__init__()
-        self.now_ms = START_MS
+        self.now_ms = start_ms
         self.reporters = [signer(f"reporter {number}") for number in range(reporters)]
         self.traders = [signer(f"trader {number}") for number in range(traders)]
         self.first_trader = reporters + 1
@@ -55,7 +56,7 @@ class ReportedVenue(Venue):
             SetIndexFeed(0, 0, 1),
             SetIndex(0, IndexMethod.MEDIAN),
         )
-        assert self.at(START_MS).counts.rejected == 0
+        assert self.at(start_ms).counts.rejected == 0
 
     def at(self, time_ms: int) -> BlockResult:
         """Apply what is queued at this ledger time."""
