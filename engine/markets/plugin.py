@@ -14,6 +14,7 @@ from engine.commands import ListMarket, SetCollar, SetFees, SetMarketStatus
 from engine.fixed_point import BPS_ONE
 from engine.genesis import VENUE_ACCOUNT
 from engine.invariants import check_books
+from engine.layout import PriceStatus
 from engine.markets.states import Action, MarketStatus, allows
 from engine.plugin import Context, Entry, Handler, Plugin
 from engine.records import AMOUNT_MAX, Code
