@@ -177,6 +177,14 @@ class SetAccountLimits(NamedTuple):
     rate_max: Annotated[int, Bounds(0, RATE_MAX)]
 
 
+class SetAccountGroup(NamedTuple):
+    """By the venue: `account` has the owner of account `group`, so that they never trade with each other. Its
+    own number: it stands alone again."""
+
+    account: AccountId
+    group: AccountId
+
+
 class SetCollar(NamedTuple):
     """By the venue: how far from the reference price orders may bid up or ask down. 0: any price."""
 
@@ -262,6 +270,7 @@ class CommandNumber(IntEnum):
     CANCEL_ALL_AFTER = 20
     SET_ACCOUNT_LIMITS = 21
     SET_COLLAR = 22
+    SET_ACCOUNT_GROUP = 23
     CALL_AUCTION = 35
     SCHEDULE_AUCTIONS = 36
     ADD_REPORTER = 40

@@ -44,7 +44,7 @@ ACCOUNT = np.dtype(
         ("last_order", "<i4"),  # its tail, or NONE
         ("open_orders", "<i4"),
         ("open_orders_max", "<i4"),
-        ("group", "<i4"),  # the first account of the same owner; NONE: it has no other
+        ("group", "<i4"),  # the account after which its owner's accounts are named; NONE: it stands alone
         ("rate_max", "<i4"),  # NEW and REPLACE operations a second; 0: any number
         ("rate_tokens", "<i8"),  # thousandths of an operation that may follow at once
         ("rate_ms", "<i8"),  # when they were counted last

@@ -189,15 +189,7 @@ class State:
         columns["owner"][row] = owner
         columns["first_order"][row] = columns["last_order"][row] = columns["group"][row] = NONE
         columns["open_orders_max"][row] = OPEN_ORDERS_DEFAULT
-        self._join_owner(row, owner)
         return row
-
-    def _join_owner(self, row: int, owner: bytes) -> None:
-        """Accounts of one owner are a group, named after the first of them."""
-        first = self.first_accounts.setdefault(owner, row)
-        if first != row:
-            self.accounts.columns["group"][[first, row]] = first
-            self.accounts.mark(first)
 
     def add_asset(self, name: str, decimals: int, issuer: int) -> int:
         """Append an asset; return its id."""
@@ -320,7 +312,6 @@ class State:
         self.key_rows: dict[bytes, int] = _row_of(self.keys, "public_key", self.used(self.keys))
         keys = self.validator_keys
         self.validator_key_rows: dict[bytes, int] = _row_of(keys, "public_key", self.used(keys))
-        self.first_accounts = _first_row_of(self.accounts, "owner", self.used(self.accounts))
         self.asset_ids = _names(self.assets, self.used(self.assets))
         self.market_ids = _names(self.markets, self.used(self.markets))
         for table in (self.orders, self.balances, self.grants, self.levels):
@@ -377,11 +368,6 @@ def unpack_name(value: np.void) -> str:
 
 def _names(table: Table, used: int) -> dict[str, int]:
     return {unpack_name(value): row for row, value in enumerate(table.columns["name"][:used])}
-
-
-def _first_row_of(table: Table, column: str, used: int) -> dict[bytes, int]:
-    rows = range(used - 1, -1, -1)
-    return dict(zip(table.columns[column][:used][::-1].tolist(), rows, strict=True))
 
 
 def _row_of(table: Table, column: str, used: int) -> dict[bytes, int]:

@@ -1,13 +1,13 @@
-"""Limits of one account: how many orders it may have open, and how many operations a second it may send.
+"""Limits of one account: open orders, operations a second, and with whom it must not trade.
 
-Both keep one account from filling the tables, or a block, for all others. The rate is a token bucket in
-ledger time that holds one second's worth.
+The first two keep one account from filling the tables, or a block, for all others. The rate is a token
+bucket in ledger time that holds one second's worth.
 """
 
 from engine.authority import is_venue
-from engine.commands import SetAccountLimits
+from engine.commands import SetAccountGroup, SetAccountLimits
 from engine.compiled import outlined
-from engine.layout import ACCOUNT_PAGE, Core
+from engine.layout import ACCOUNT_PAGE, NONE, Core
 from engine.plugin import Context, Entry
 from engine.records import Code
 from engine.state import State
@@ -32,6 +32,26 @@ def apply_set_account_limits(state: State, command: SetAccountLimits, context: C
     columns["rate_ms"][command.account] = context.time_ms
     state.accounts.mark(command.account)
     return Entry(account=command.account, qty=command.open_orders_max, detail=command.rate_max)
+
+
+def validate_set_account_group(state: State, command: SetAccountGroup, context: Context) -> Code:
+    """The venue, which knows its customers, says which accounts have one owner."""
+    if not is_venue(state, context.key, context.time_ms):
+        return Code.NOT_AUTHORISED
+    is_known = max(command.account, command.group) < state.count["accounts"]
+    return Code.OK if is_known else Code.UNKNOWN_ACCOUNT
+
+
+def apply_set_account_group(state: State, command: SetAccountGroup, context: Context) -> Entry:
+    """From this block's first order on. A group is named after one of its accounts, which is in it."""
+    columns = state.accounts.columns
+    if command.account == command.group:
+        columns["group"][command.account] = NONE
+    else:
+        columns["group"][[command.account, command.group]] = command.group
+        state.accounts.mark(command.group)
+    state.accounts.mark(command.account)
+    return Entry(account=command.account, counter_account=command.group)
 
 
 @outlined

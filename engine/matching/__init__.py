@@ -31,8 +31,9 @@ quantity does not grow, else it goes to the back, with its terms. A refused REPL
 force of a REPLACE is GTC or post-only.
 2026-11-24 CANCEL_ALL selects by market, side and a range of client order ids: a session that gives its orders
 ids of a range of its own can cancel them alone, and rows need no room for a session.
-2026-11-24 Accounts of one owner (root key) count as one for self-trade prevention. Alone, as nearly all are,
-an account costs one comparison; only groups look at the maker's account row.
+2026-11-24 Accounts of one group count as one for self-trade prevention. The venue says who is a group: a root
+key does not, since a custodian holds many customers' accounts under one. Alone, as nearly all are, an
+account costs one comparison; only groups look at the maker's account row.
 2026-11-24 A rate counts every well-formed NEW and REPLACE, refused ones too: that is what it is for.
 2026-11-24 One order meets at most FILLS_PER_ORDER_MAX resting orders, so that no operation's work is
 unbounded; what is left is cancelled with FILL_LIMIT. FOK counts by the same limit and walks instead

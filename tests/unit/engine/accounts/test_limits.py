@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.commands import Deposit, OpenAccount, SetAccountLimits
+from engine.commands import Deposit, OpenAccount, SetAccountGroup, SetAccountLimits
 from engine.records import Code, Kind, Op, Side
 from tests.helpers.venue import START_MS, Venue, cancel, new
 
@@ -71,10 +71,31 @@ def test_accounts_of_one_owner_do_not_trade_with_each_other():
     venue = Venue()
     venue.keys = venue.open_market(traders=2)
     owner = venue.keys[0]
-    venue.commands(OpenAccount(owner.public_key), Deposit(3, 1, 10**6))
+    venue.commands(OpenAccount(owner.public_key), Deposit(3, 1, 10**6), SetAccountGroup(3, 1))
     venue.block()
     venue.orders(owner, 1, [new(0, 1, 1, Side.SELL, 100, 5)])
     venue.orders(owner, 3, [new(0, 3, 1, Side.BUY, 100, 5)])
     result = venue.block()
     assert result.counts.fills == 0
     assert Code.SELF_TRADE in result.journal["code"]
+    venue.commands(SetAccountGroup(3, 3))
+    venue.orders(owner, 3, [new(0, 3, 2, Side.BUY, 100, 5)])
+    assert venue.block().counts.fills == 1
+
+
+def test_accounts_under_one_root_key_are_strangers_unless_the_venue_says_otherwise():
+    venue = Venue()
+    owner = venue.open_market(traders=2)[0]
+    venue.commands(OpenAccount(owner.public_key), Deposit(3, 1, 10**6))
+    venue.block()
+    venue.orders(owner, 1, [new(0, 1, 1, Side.SELL, 100, 5)])
+    venue.orders(owner, 3, [new(0, 3, 1, Side.BUY, 100, 5)])
+    assert venue.block().counts.fills == 1
+
+
+def test_only_the_venue_says_who_has_one_owner(venue):
+    venue.commands(SetAccountGroup(2, 1), by=venue.keys[1], account=2)
+    venue.commands(SetAccountGroup(99, 1), SetAccountGroup(1, 99))
+    result = venue.block()
+    codes = result.journal["code"][result.journal["kind"] == Kind.COMMAND].tolist()
+    assert codes == [Code.NOT_AUTHORISED, Code.UNKNOWN_ACCOUNT, Code.UNKNOWN_ACCOUNT]
