@@ -78,28 +78,38 @@ class Floor:
 
     def balances(self) -> dict[tuple[int, int], tuple[int, int]]:
         """(account, asset) to (available, held), without rows that are all zero."""
-        data = self.state.balances.data[: self.state.used(self.state.balances)]
-        rows = zip(*(data[name].tolist() for name in ("account", "asset", "available", "held")), strict=True)
-        return {(account, asset): (free, held) for account, asset, free, held in rows if free or held}
+        return balances_of(self.state)
 
     def book(self, market: int) -> list[tuple[int, ...]]:
         """Live orders by price, oldest first: (side, price, account, id, leaves, filled, hidden)."""
-        state, found = self.state, []
-        bids, asks, price_max = (
-            int(state.markets.columns[name][market]) for name in ("bid_start", "ask_start", "price_max")
-        )
-        levels = state.levels.data["head"]
-        heads = np.concatenate([levels[start : start + price_max + 1] for start in (bids, asks)])
-        names = ("side", "price", "account", "client_order_id", "leaves", "filled")
-        for place in np.flatnonzero(heads).tolist():
-            row = int(heads[place]) - 1
-            while row != NONE:
-                order = state.orders.data[row]
-                hides = order["flags"] & OrderFlag.HAS_TERMS
-                hidden = int(state.terms.data["hidden"][row]) if hides else 0
-                found.append((*(int(order[name]) for name in names), hidden))
-                row = int(order["next"])
-        return found
+        return book_of(self.state, market)
+
+
+def book_of(state: State, market: int) -> list[tuple[int, ...]]:
+    """Live orders of a market by price, oldest first: (side, price, account, id, leaves, filled, hidden)."""
+    found = []
+    bids, asks, price_max = (
+        int(state.markets.columns[name][market]) for name in ("bid_start", "ask_start", "price_max")
+    )
+    levels = state.levels.data["head"]
+    heads = np.concatenate([levels[start : start + price_max + 1] for start in (bids, asks)])
+    names = ("side", "price", "account", "client_order_id", "leaves", "filled")
+    for place in np.flatnonzero(heads).tolist():
+        row = int(heads[place]) - 1
+        while row != NONE:
+            order = state.orders.data[row]
+            hides = order["flags"] & OrderFlag.HAS_TERMS
+            hidden = int(state.terms.data["hidden"][row]) if hides else 0
+            found.append((*(int(order[name]) for name in names), hidden))
+            row = int(order["next"])
+    return found
+
+
+def balances_of(state: State) -> dict[tuple[int, int], tuple[int, int]]:
+    """(account, asset) to (available, held), without rows that are all zero."""
+    data = state.balances.data[: state.used(state.balances)]
+    rows = zip(*(data[name].tolist() for name in ("account", "asset", "available", "held")), strict=True)
+    return {(account, asset): (free, held) for account, asset, free, held in rows if free or held}
 
 
 def make_ops(*ops: tuple) -> np.ndarray:
