@@ -25,6 +25,7 @@ from node.queries import check_size, find_query, read_detail
 from node.services import Services
 from node.sockets import keep_alive
 from node.telemetry import Log, Metrics
+from node.wills import Will, Wills, check_will
 from node.wire import (
     NO_REQUEST,
     REQUEST_BYTES_MAX,
@@ -110,6 +111,7 @@ class ClientPort:
         metrics.watch_held("client_answers", lambda: self.unread_bytes)
         self._by_address: dict[str, int] = {}
         self.door = Door(STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX)
+        self.wills = Wills(self.admission.submit, lambda code: metrics.client_errors.labels(code).inc())
         services.on_proven_block(self.admission.on_proven_block)
         services.on_proven_block(self.desk.on_proven_block)
 
@@ -122,6 +124,7 @@ class ClientPort:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.admission.run)
             nursery.start_soon(self.desk.run)
+            nursery.start_soon(self.wills.run)
             await trio.serve_tcp(self._accept, listen.port, host=listen.host, task_status=task_status)
 
     def count_unread(self, change: int) -> None:
@@ -179,6 +182,8 @@ class ClientPort:
                 del self._by_address[address]
             self.metrics.clients.set(self._connections)
             connection.stop_writing()
+            if connection.will is not None:
+                self.wills.execute(connection.will)
             del self._open[connection]
             self.desk.leave(connection, list(connection.waiting.values()))
             with trio.CancelScope(shield=True):
@@ -202,6 +207,7 @@ class _Connection:
     visitor: Visitor
     waiting: dict[int, bytes] = field(default_factory=dict)
     fault: InputError | None = None
+    will: Will | None = None  # to be submitted when the connection ends
 
     def __post_init__(self) -> None:
         now_s = trio.current_time()
@@ -340,6 +346,8 @@ class _Connection:
         try:
             if request.method == "submit":
                 self._on_submit(request)
+            elif request.method == "will":
+                self._on_will(request)
             else:
                 self._on_query(request, nursery)
         except InputError as error:
@@ -380,6 +388,15 @@ class _Connection:
                 self.port.admission.submit(data, envelope)
             except InputError as error:
                 self.port.desk.refuse(envelope.digest, error)
+
+    def _on_will(self, request: Request) -> None:
+        (data,) = take_params(request, bytes)
+        will = None
+        if data:
+            will = (data, decode_envelope(data))
+            check_will(*will, self.port.services.network.chain_id)
+        self.will = will
+        self.reply(request.id, encode_result(request.id, None))
 
     def _on_query(self, request: Request, nursery: trio.Nursery) -> None:
         self._count(request.id, QUERY_BYTES)

@@ -11,6 +11,8 @@ any order; `request_id` pairs them. The first request on a connection is `hello`
     hello(version, chain_id)        [version, chain_id, replica, clock in ms]
     submit(envelope, detail)        a receipt, once f+1 replicas attest what became of the envelope
     receipt(digest, detail)         the same for an envelope sent before, perhaps to another node
+    will(envelope)                  nil; an envelope of CANCEL_ALL operations that the node submits when this
+                                    connection ends, in place of one left before; an empty one: nothing
     status()                        node.views.StatusView
     assets(), markets()             lists of AssetView, MarketView
     account(id), key(public_key)    AccountView, KeyView

@@ -118,6 +118,14 @@ class BlockingClient:
         """By the venue: open an account; return its id."""
         return self._call(lambda c: c.open_account(root_key))
 
+    def cancel_on_disconnect(self) -> None:
+        """As `Client.cancel_on_disconnect`."""
+        self._call(lambda c: c.cancel_on_disconnect())
+
+    def stay_on_disconnect(self) -> None:
+        """As `Client.stay_on_disconnect`."""
+        self._call(lambda c: c.stay_on_disconnect())
+
     def grant_key(self, public_key: bytes, scopes: int = SCOPES_ALL, expiry_ms: int = EXPIRY_NEVER) -> None:
         """Let another key act for this account."""
         self._call(lambda c: c.grant_key(public_key, scopes, expiry_ms))

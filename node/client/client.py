@@ -35,6 +35,7 @@ from node.client import orders as ops
 from node.client.balances import prove_balance
 from node.client.epochs import Follower
 from node.client.errors import LinkLost, NotConnected, Refused, Rejected, UnitError
+from node.client.farewell import LIFE_SECONDS, Farewell
 from node.client.link import name_of
 from node.client.nodes import Nodes
 from node.client.submit import ATTEMPT_SECONDS, Submitter
@@ -47,6 +48,7 @@ from node.wire import Detail
 V = TypeVar("V")
 ENVELOPE_SECONDS = 60.0  # how long a signed envelope may wait to be executed
 TIMEOUT_SECONDS = 30.0
+FAREWELL_OPERATIONS = 16  # each cancels at most a thousand orders
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class Client:
         self._submitter = Submitter(nodes, self._follower)
         self._nonce = time.time_ns() // 1000
         self._listing: Listing | None = None
+        self._farewell: Farewell | None = None
         self._seen_height = 0  # of the newest outcome: nodes behind it have not seen what we did
 
     @property
@@ -223,6 +226,30 @@ class Client:
             lambda nonce: encode_orders(self._signer, chain_id, self.account, nonce, _expiry_ms(), array),
             detail,
         )
+
+    async def cancel_on_disconnect(self) -> None:
+        """From now on all orders of the account are cancelled when the connection to our node ends, however
+        it ends: that node holds our signed cancel. Returns when it does.
+
+        Who dies together with that node is not covered; `engine.commands.CancelAllAfter` is.
+        """
+        if self._farewell is None:
+            self._farewell = Farewell(self._nodes, self._sign_farewell, lambda: self._nonce)
+            self._nodes.run_beside(self._farewell.run)
+        await self._farewell.wait_left()
+
+    async def stay_on_disconnect(self) -> None:
+        """Take back `cancel_on_disconnect`."""
+        farewell, self._farewell = self._farewell, None
+        if farewell is not None:
+            await farewell.stop()
+
+    def _sign_farewell(self) -> tuple[bytes, int]:
+        nonce, life_ms = self._next_nonce(), LIFE_SECONDS * 1000
+        array = orders_array([ops.cancel_all(self.account)] * FAREWELL_OPERATIONS)
+        expiry_ms = int(time.time() * 1000) + life_ms
+        data = encode_orders(self._signer, self.network.chain_id, self.account, nonce, expiry_ms, array)
+        return data, nonce
 
     # -- commands --------------------------------------------------------------------------------
 
