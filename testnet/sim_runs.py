@@ -63,7 +63,9 @@ class Summary:
     @property
     def unmet(self) -> list[str]:
         """What should have happened in so many runs and did not."""
-        return [path.counter for path in list_unmet(self.counters)] if self.judges_coverage else []
+        return (
+            [path.counter for path in list_unmet(self.counters, self.seeds)] if self.judges_coverage else []
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Fields of `--json`."""

@@ -17,10 +17,12 @@ from consensus.log import Slot, Stash, Tally
 from consensus.messages import Block, CommitCert, Message, PreparedCert, PrePrepare, ViewChange
 from consensus.ordering import Ordering
 from consensus.primitives.crypto import digest
-from consensus.proofs import CheckpointCert, Vote
+from consensus.proofs import CheckpointCert, EpochProof, StateSummary, Vote
+from consensus.quorum import ReplicaSet
 from consensus.simulator.app import ChainApp
 from consensus.simulator.disk import Disk
 from consensus.simulator.node import DURABLE_KINDS, SimNode
+from consensus.simulator.snapshot import Snapshot
 from consensus.state import ReplicaState
 
 # Quorums and signatures
@@ -106,6 +108,16 @@ def take_second_proposal(original: Any) -> Any:
         if slot is not None and slot.digest != m.block.digest and not slot.certified:
             self.slots.pop(m.block.seq, None)
         original(self, sender, m)
+
+    return on_pre_prepare
+
+
+def take_second_proposal_later(original: Any) -> Any:
+    """In the first epoch nothing is wrong."""
+    broken = take_second_proposal(original)
+
+    def on_pre_prepare(self: Ordering, sender: int, m: PrePrepare) -> None:
+        (broken if self._state.replicas.epoch else original)(self, sender, m)
 
     return on_pre_prepare
 
@@ -296,3 +308,43 @@ def believe_checkpoint(original: Any) -> Any:
 
 def ignore_boundary(original: Any) -> Any:
     return property(lambda self: self.low + self.config.window)
+
+
+def keep_removed(original: Any) -> Any:
+    """The next epoch has its validators, and those of this one."""
+
+    def start_epoch(self: ReplicaState, proof: EpochProof) -> None:
+        before = self.replicas.record.members
+        original(self, proof)
+        kept = {member.id: member for member in (*before, *proof.epoch.members)}
+        members = tuple(kept[replica] for replica in sorted(kept))
+        self.replicas = ReplicaSet(self.replicas.chain_id, replace(proof.epoch, members=members))
+
+    return start_epoch
+
+
+def ignore_wedge(original: Any) -> Any:
+    def learn_boundary(self: ReplicaState, seq: int, summary: StateSummary) -> None:
+        is_wedge = summary.boundary == seq and summary.epoch == self.replicas.record.digest
+        original(self, seq, replace(summary, boundary=0) if is_wedge else summary)
+
+    return learn_boundary
+
+
+def never_resume(original: Any) -> Any:
+    def learn_boundary(self: ReplicaState, seq: int, summary: StateSummary) -> None:
+        named, self.config = self.config, replace(self.config, resume_after=0)
+        original(self, seq, summary)
+        self.config = named
+
+    return learn_boundary
+
+
+# States
+
+
+def only_restore(original: Any) -> Any:
+    def go_on_from(self: SimNode, snapshot: Snapshot, stored: int) -> None:
+        self.app.restore(snapshot)
+
+    return go_on_from

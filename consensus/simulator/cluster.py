@@ -34,7 +34,7 @@ from consensus.simulator.scheduler import SECOND_US, Scheduler
 from consensus.simulator.site import Site, Timing
 from consensus.simulator.snapshot import Library
 from consensus.simulator.trace import describe
-from consensus.simulator.twins import Parting, Schedule, ScheduledReplicas, Sides
+from consensus.simulator.twins import Funnel, Parting, Schedule, ScheduledReplicas, Sides
 from consensus.simulator.unfair import CORES
 
 RETRY_US = 700_000  # a client that got no answer asks somebody else after so long
@@ -133,7 +133,8 @@ class Cluster:
     def _make_parting(self) -> Parting | None:
         rng, count = stream(self.seed, "twins"), len(self._ids)
         if self.options.twin_views:
-            return Schedule(rng, count, self.options.twin_views)
+            kind = Funnel if self.options.funnels else Schedule
+            return kind(rng, count, self.options.twin_views)
         return Sides(rng, self.scheduler, self._twins, count) if self._twins else None
 
     def _make_node(self, address: int) -> SimNode:

@@ -62,7 +62,9 @@ class Mutant:
             strategies=self.strategies,
             leave_dead=0,
             changes=0,
+            wedges=0,
             spares=0,
+            funnels=False,
             twin_views=drawn.twin_views if "twins" in self.strategies else 0,
             disk=replace(drawn.disk, bad_disks=0),
             faults=replace(drawn.faults, wipe_gap_us=0),
@@ -129,11 +131,52 @@ def _long_and_quiet(options: SimOptions) -> SimOptions:
     )
 
 
-def _gappy(options: SimOptions) -> SimOptions:
-    """So much loss that blocks are prepared here and there, in several views, and committed in none."""
-    network = NetworkOptions(delay_us=2_000, jitter_us=8_000, loss_rate=0.4)
-    calm = replace(_unstable(options), faults=FaultOptions(), network=network, commit_us=300)
-    return replace(calm, window=64, checkpoint_interval=16)
+def _scheduled(options: SimOptions) -> SimOptions:
+    """Leaders and partitions of the first views are drawn, and nothing else goes wrong."""
+    return replace(
+        options,
+        faults=FaultOptions(),
+        network=NetworkOptions(),
+        twin_views=8,
+        request_timeout_us=150_000,
+        view_timeout_us=150_000,
+        window=64,
+        checkpoint_interval=16,
+        batches=60,
+    )
+
+
+def _funnelled(options: SimOptions) -> SimOptions:
+    """Several blocks are prepared at one place, in different views, each by one replica."""
+    return replace(_scheduled(options), funnels=True)
+
+
+def _scheduled_epochs(options: SimOptions) -> SimOptions:
+    """The same in each of several epochs, in which twins have other keys, or are gone."""
+    return replace(
+        _scheduled(options),
+        twin_views=3,
+        changes=4,
+        window=8,
+        checkpoint_interval=4,
+        batches=120,
+        fault_phase_us=6_000_000,
+    )
+
+
+def _shrinking(options: SimOptions) -> SimOptions:
+    """Validators leave, and nobody takes their place."""
+    return replace(options.calm(), changes=8, batches=80)
+
+
+def _wedged(options: SimOptions) -> SimOptions:
+    """The chain stops now and then, and is led on."""
+    return replace(options.calm(), wedges=3, batches=80)
+
+
+def _healing(options: SimOptions) -> SimOptions:
+    """Nodes have their state fetched all the time; some blocks above it are on their disks."""
+    return replace(options.calm(), faults=FaultOptions(heal_gap_us=300_000), batches=80)
 
 
 def _crowded(options: SimOptions) -> SimOptions:
@@ -331,6 +374,17 @@ MUTANTS = (
             Patch(Ordering, "on_pre_prepare", bugs.take_second_proposal),
         ),
         ("twins",),
+        prepare=_scheduled,
+    ),
+    Mutant(
+        "second_proposal_accepted_later",
+        "the same, in every epoch but the first",
+        (
+            Patch(VoteLog, "accept", bugs.accept_anything),
+            Patch(Ordering, "on_pre_prepare", bugs.take_second_proposal_later),
+        ),
+        ("twins",),
+        prepare=_scheduled_epochs,
     ),
     Mutant(
         "executed_when_prepared",
@@ -347,7 +401,8 @@ MUTANTS = (
         "old_payloads_refused",
         "a restarted node gives no payload that stands in a stored block, though one was asked for",
         (Patch(SimNode, "_hold", bugs.refuse_old),),
-        ("repeat",),
+        ("repeat", "repeat"),
+        n=7,
         prepare=_crashing,
     ),
     Mutant(
@@ -390,7 +445,7 @@ MUTANTS = (
             Patch(view_change, "compute_proposals", bugs.lowest_view),
             Patch(certificates, "compute_proposals", bugs.lowest_view),
         ),
-        prepare=_gappy,
+        prepare=_funnelled,
     ),
     Mutant(
         "checkpoint_unchecked",
@@ -406,6 +461,31 @@ MUTANTS = (
             Patch(certificates.Authority, "end_at", bugs.nothing),
         ),
         prepare=_changing,
+    ),
+    Mutant(
+        "removed_still_counts",
+        "who was removed with nobody in its place stays among the validators",
+        (Patch(ReplicaState, "start_epoch", bugs.keep_removed),),
+        n=7,
+        prepare=_shrinking,
+    ),
+    Mutant(
+        "wedge_ignored",
+        "a chain that should stand goes on by itself",
+        (Patch(ReplicaState, "learn_boundary", bugs.ignore_wedge),),
+        prepare=_wedged,
+    ),
+    Mutant(
+        "never_resumes",
+        "a wedged chain stands whatever height its operators name",
+        (Patch(ReplicaState, "learn_boundary", bugs.never_resume),),
+        prepare=_wedged,
+    ),
+    Mutant(
+        "stored_blocks_not_run",
+        "a node that fetched a state waits for blocks that it has",
+        (Patch(SimNode, "_go_on_from", bugs.only_restore),),
+        prepare=_healing,
     ),
     Mutant(
         "epoch_unproven",

@@ -39,6 +39,10 @@ STRATEGIES = (
 
 OFTEN = ("twins", "missync")  # drawn twice as often: what they aim at is rare
 
+# What a run is about, by weight; faults are then such that rare paths are met. "": whatever is drawn.
+SCENES = {"": 76, "twins": 8, "funnels": 8, "transfers": 8}
+LEADING_LIARS = {"twins": "twins", "transfers": "missync"}  # who must be there, by scene
+
 
 @dataclass(frozen=True)
 class NetworkOptions:
@@ -110,6 +114,7 @@ class SimOptions:
 
     `strategies` names what the Byzantine replicas do; its length is how many there are, at most f.
     `twin_views`: so many first views follow a drawn schedule of leaders and of partitions in each phase.
+    `funnels`: that schedule lets one replica prepare in each view, mostly unheard by the next primary.
     `leave_dead` replicas stay away in the end; more than f allows, and only safety is demanded.
     `spares` nodes with the next ids stay away until they are started: validators to come.
     `changes` of validators are ordered while faults strike: one joins, leaves, is replaced, or has a new key.
@@ -123,6 +128,7 @@ class SimOptions:
     disk: DiskOptions = field(default_factory=DiskOptions)
     strategies: tuple[str, ...] = ()
     twin_views: int = 0
+    funnels: bool = False
     commit_us: int = 300
     execute_us: int = 200
     batches: int = 40
@@ -153,6 +159,7 @@ class SimOptions:
             disk=DiskOptions(),
             strategies=(),
             twin_views=0,
+            funnels=False,
             leave_dead=0,
             changes=0,
             wedges=0,
@@ -162,8 +169,12 @@ class SimOptions:
 def draw_options(rng: Random, n: int) -> SimOptions:
     """Draw a run's options; uses `rng` only."""
     budget = (n - 1) // 3
+    scene = rng.choices(list(SCENES), list(SCENES.values()))[0] if budget else ""
     byzantine = rng.randint(0, budget) if rng.random() < 0.6 else 0
     strategies = tuple(rng.choice(STRATEGIES + OFTEN) for _ in range(byzantine))
+    if scene in LEADING_LIARS:
+        strategies = (LEADING_LIARS[scene], *strategies[1:])
+        byzantine = len(strategies)
     bad_disks = rng.randint(0, budget - byzantine) if rng.random() < 0.4 else 0
     spare = budget - byzantine - bad_disks
     interval = rng.choice((2, 4, 8))
@@ -189,14 +200,25 @@ def draw_options(rng: Random, n: int) -> SimOptions:
         request_timeout_us=rng.choice((150, 400, 1_000)) * MS_US,
         view_timeout_us=rng.choice((150, 400, 1_000)) * MS_US,
     )
+    options = _set_scene(rng, scene, options)
     has_twins = "twins" in strategies
-    if has_twins and rng.random() < 0.6:
-        options = _scheduled(rng, options)
     if n > 1 and rng.random() < (0.6 if has_twins else 0.3):
         changes = rng.randint(1, 3)
         wedges = 1 if rng.random() < 0.4 else 0
         options = replace(options, changes=changes, wedges=wedges, spares=changes, leave_dead=0)
     return options
+
+
+def _set_scene(rng: Random, scene: str, options: SimOptions) -> SimOptions:
+    match scene:
+        case "twins":
+            return _scheduled(rng, options)
+        case "funnels":
+            return replace(_scheduled(rng, options), funnels=True)
+        case "transfers":
+            return _transferring(rng, options)
+        case _:
+            return options
 
 
 def _scheduled(rng: Random, options: SimOptions) -> SimOptions:
@@ -211,6 +233,20 @@ def _scheduled(rng: Random, options: SimOptions) -> SimOptions:
         fault_phase_us=rng.randint(2, 5) * 1_000 * MS_US,
         window=64,
         checkpoint_interval=rng.choice((4, 16)),
+    )
+
+
+def _transferring(rng: Random, options: SimOptions) -> SimOptions:
+    """States of many pieces are fetched all the time over a poor network, and newer ones replace them."""
+    network = replace(options.network, loss_rate=rng.choice((0.0, 0.2, 0.4)), jitter_us=20_000)
+    return replace(
+        options,
+        network=network,
+        faults=replace(options.faults, heal_gap_us=300 * MS_US),
+        batches=120,
+        window=16,
+        checkpoint_interval=2,
+        transfer_gap=4,
     )
 
 

@@ -5,7 +5,10 @@ anybody having to think of them: equivocation, amnesia, votes in two views. Two 
 
 `Schedule` is the paper's: for each of the first views a leader, and for each of its phases a partition of
 all cores, drawn without reducing by symmetry, since histories differ between cores that look
-alike. `Sides` redraws who hears which twin now and then, amid all the other faults.
+alike. `Funnel` is one that such draws hardly ever come upon: in each view a single core gets to prepare, and
+mostly is not heard by the next primary, so that several blocks are prepared at one place.
+
+`Sides` redraws who hears which twin now and then, amid all the other faults.
 """
 
 from collections.abc import Sequence
@@ -75,6 +78,34 @@ class Schedule:
             parts = [self._rng.randrange(count) for _ in range(self._addresses)]
             self._parts[view, phase] = parts
         return parts[source] == parts[target]
+
+
+class Funnel(Schedule):
+    """In each of the first views of an epoch, prepares reach one core, and its view change is mostly lost."""
+
+    def __init__(self, rng: Random, addresses: int, views: int) -> None:
+        super().__init__(rng, addresses, views)
+        self._hubs: dict[int, int] = {}
+        self._unheard: dict[int, bool] = {}
+
+    def allows(self, source: int, target: int, message: Message) -> bool:
+        """Whether it is no prepare to anybody else, and no view change that is to be lost."""
+        if self.whole:
+            return True
+        match message:
+            case Prepare(view=view) if round_of(view) < self._views:
+                return target == self._hub(view)
+            case ViewChange(view=view) if round_of(view) < self._views and source == self._hub(view - 1):
+                if view not in self._unheard:
+                    self._unheard[view] = self._rng.random() < 0.6
+                return not self._unheard[view]
+            case _:
+                return True
+
+    def _hub(self, view: int) -> int:
+        if view not in self._hubs:
+            self._hubs[view] = self._rng.randrange(self._addresses)
+        return self._hubs[view]
 
 
 class Sides:
