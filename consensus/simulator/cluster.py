@@ -22,7 +22,8 @@ from consensus.signing import RecordingSigner, VoteRecord
 from consensus.simulator.app import make_change, make_payload
 from consensus.simulator.byzantine import LIARS
 from consensus.simulator.chance import stream
-from consensus.simulator.checker import Checker, LivenessViolation
+from consensus.simulator.checker import Checker
+from consensus.simulator.checks.violations import LivenessViolation
 from consensus.simulator.crypto import SimKeyring
 from consensus.simulator.disk import Disk
 from consensus.simulator.liar import ByzantineNode, Identity

@@ -15,7 +15,7 @@ from traceback import extract_tb
 from consensus.primitives.errors import InvariantViolation
 from consensus.replica import Replica
 from consensus.simulator.chance import stream
-from consensus.simulator.checker import LivenessViolation
+from consensus.simulator.checks.violations import LivenessViolation
 from consensus.simulator.cluster import RETRY_US, Cluster, check_agreement
 from consensus.simulator.faults import Nemesis, Ward
 from consensus.simulator.operators import Operators

@@ -8,7 +8,7 @@ import pytest
 from consensus.effects import Executed
 from consensus.messages import Block
 from consensus.simulator.app import ChainApp
-from consensus.simulator.checker import LivenessViolation
+from consensus.simulator.checks.violations import LivenessViolation
 from consensus.simulator.cluster import Cluster, check_agreement
 from consensus.simulator.options import STRATEGIES, DiskOptions, NetworkOptions, SimOptions
 from consensus.simulator.scheduler import SECOND_US
