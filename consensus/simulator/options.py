@@ -166,10 +166,11 @@ class SimOptions:
         )
 
 
-def draw_options(rng: Random, n: int) -> SimOptions:
-    """Draw a run's options; uses `rng` only."""
+def draw_options(rng: Random, n: int, scene: str | None = None) -> SimOptions:
+    """Draw a run's options; uses `rng` only. A cluster of fewer than four has no scene."""
     budget = (n - 1) // 3
-    scene = rng.choices(list(SCENES), list(SCENES.values()))[0] if budget else ""
+    if scene is None:
+        scene = rng.choices(list(SCENES), list(SCENES.values()))[0] if budget else ""
     byzantine = rng.randint(0, budget) if rng.random() < 0.6 else 0
     strategies = tuple(rng.choice(STRATEGIES + OFTEN) for _ in range(byzantine))
     if scene in LEADING_LIARS:
