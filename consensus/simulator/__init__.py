@@ -6,7 +6,7 @@ Read in this order:
     trial.py       `run(seed)`: the random version, and the liveness check that ends it
     options.py     what a seed draws (swarm testing); chance.py: one stream of chance for each part
     node.py        inbox, turns, one durable commit a turn, timers, executor, crash; site.py: what it needs
-    checker.py     the rules, recounted from outside: safety on every step; checks/ has them by what they look at
+    checker.py     the rules, recounted from outside: safety on every step; checks/ holds them by subject
     network.py     delay, loss, reordering, duplicates, replays, clogs, partitions
     disk.py        torn commits, corrupt and misdirected records, and how they are noticed
     snapshot.py    a state in chunks; sync.py takes, serves and fetches it
