@@ -149,10 +149,22 @@ class StateTransfer:
         if self._target is not None:
             self._add_servers(self._target)
         elif state.ingesting:
-            self._choose(0)
+            self._choose(self._floor())
+            if self._target is None and not state.votes.heals and not self._is_due():
+                self._stop()
         elif self._peers and self._is_due():
             gap = 0 if self._are_blocks_gone() else state.config.transfer_gap // 2
             self._choose(state.committed + gap)
+
+    def _floor(self) -> int:
+        """Only to be healed does a replica take a state that is no newer than its own."""
+        return 0 if self._state.votes.heals else self._state.committed
+
+    def _stop(self) -> None:
+        """Nobody serves a newer state, and blocks will do: our own is sound, so go on with it."""
+        self._state.ingesting = False
+        self._banned.clear()
+        self._state.count("transfers_stopped")
 
     def _add_servers(self, target: Target) -> None:
         for peer, seen in self._peers.items():
@@ -198,7 +210,7 @@ class StateTransfer:
         """Whether the transfer moved from a target of few servers to one of many."""
         if len(target.servers) >= self._state.replicas.weak_quorum:
             return False
-        found = self._find_offered(0)
+        found = self._find_offered(self._floor())
         found.pop(target.seq, None)
         many = self._served_by_many(found)
         if many:

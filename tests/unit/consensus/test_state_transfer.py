@@ -423,6 +423,32 @@ def test_a_target_of_one_server_gives_way_to_one_that_enough_serve(has_manifest:
     assert joiner.replica.committed == 44
 
 
+def _ahead_of_what_two_serve() -> Joiner:
+    """It noted an old state, went on by blocks, and then aims at one that a single peer says it serves."""
+    joiner = Joiner()
+    for peer in (0, 1):
+        joiner.offer(peer, 4)
+    for seq in range(1, 5):
+        joiner.step(BatchReady(name_of(seq), 1, 100, 0))
+        joiner.say(0, joiner.voters.commit_cert(0, make_block(seq, seq)))
+    assert joiner.replica.committed == 4
+    joiner.offer(2, 40)
+    joiner.offer(0, 4, height=40)
+    return joiner
+
+
+def test_a_state_older_than_the_own_is_no_target_however_many_serve_it():
+    joiner = _ahead_of_what_two_serve()
+    assert joiner.replica.transfer == Progress(40, 0, 0)
+
+
+def test_a_transfer_ends_when_nobody_serves_a_newer_state_and_blocks_will_do():
+    joiner = _ahead_of_what_two_serve()
+    joiner.offer(0, 4, height=8)
+    joiner.say(2, Manifest(40, b""))
+    assert joiner.replica.transfer is None
+
+
 def test_a_server_that_drips_is_passed_over():
     joiner = Joiner()
     joiner.aim(peers=(0, 1))
