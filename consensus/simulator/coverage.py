@@ -72,7 +72,7 @@ PATHS = (
     Path("network.lost", "a message was lost"),
     Path("network.overflowed", "a link was full"),
     Path("network.replayed", "an old message came again"),
-    Path("liveness.missing_quorum", "too many were dead to go on, and nothing broke", 400),
+    Path("liveness.missing_quorum", "too many were dead to go on, and nothing broke", 1000),
     Path("liveness.with_dead", "the rest finished although some stayed away"),
 )
 
