@@ -10,8 +10,8 @@ Start with `machine` (how a block is applied), then `layout` and `records` (ever
     commands, plugin      msgpack commands, and who carries them out
     plugins, events       which plugins a ledger has; journal lines that they add
     authority             which key may do what
-    accounts/, markets/, lifetimes/, auctions/, validators/   the plugins
-    matching/, clearing/  compiled rules of the order path
+    accounts/, markets/, lifetimes/, auctions/, perpetuals/, validators/   the plugins
+    matching/, clearing/, margin/   compiled rules of the order path
     compiled, fixed_point what kernels are made with
     journal               what a block did: chunks, roots, proofs
     invariants            exact audits of the whole state

@@ -9,6 +9,8 @@ from engine.records import AMOUNT_MAX
 
 E6 = 1_000_000  # rates are millionths
 BPS_ONE = 10_000
+LOTS_MAX = 2**31 - 1  # of one position, and of a perpetual market's open interest: shares of it fit 2^62
+NOTIONAL_MAX = 2**54  # quote units of a perpetual market's open interest at its highest price
 _SAFE_FACTOR = 1 << 31
 
 
@@ -34,3 +36,16 @@ def fee_rounded_up(amount: int, rate_e6: int) -> int:
 def share_rounded_down(amount: int, share_e6: int) -> int:
     """⌊amount × share_e6 / 10^6⌋. amount 0..AMOUNT_MAX, share_e6 0..E6: split at E6, as above."""
     return amount // E6 * share_e6 + amount % E6 * share_e6 // E6
+
+
+@inlined
+def part_rounded_down(amount: int, part: int, whole: int) -> int:
+    """⌊amount × part / whole⌋: amount 0..AMOUNT_MAX, part 0..whole, whole 1..LOTS_MAX. Split at `whole`, so
+    that no product passes 2^62."""
+    return amount // whole * part + amount % whole * part // whole
+
+
+@inlined
+def part_rounded_up(amount: int, part: int, whole: int) -> int:
+    """⌈amount × part / whole⌉, within the same bounds."""
+    return amount // whole * part + (amount % whole * part + (whole - 1)) // whole

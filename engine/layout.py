@@ -49,10 +49,16 @@ ACCOUNT = np.dtype(
         ("rate_tokens", "<i8"),  # thousandths of an operation that may follow at once
         ("rate_ms", "<i8"),  # when they were counted last
         ("alarm", "<i4"),  # place of its deadline in ALARM, plus one; 0: none
-        ("reserved", "u1", (20,)),
+        ("first_position", "<i4"),  # head of the account's positions, or NONE
+        ("positions", "<i2"),  # how many
+        ("margin_mode", "<i2"),  # MarginMode
+        ("reserved", "u1", (12,)),
         ("owner", "u1", (32,)),  # root authority: Ed25519 public key
         ("grants", "<i8"),  # keys that ever held a grant on this account
-        ("reserved_end", "u1", (24,)),
+        ("addon_bps", "<i4"),  # raises initial margin, as of `addon_ms`; see engine.margin.scores
+        ("score_bps", "<i4"),  # where the last attested score wants it
+        ("score_expiry", "<i8"),  # the height after which that score is stale; 0: never scored
+        ("addon_ms", "<i8"),  # ledger time
     ]
 )  # 128 bytes; row = account id. What the order path reads stands in the first 64.
 
@@ -123,7 +129,8 @@ MARKET = np.dtype(
         ("reopen_ms", "<i8"),  # while halted: when the call that reopens it begins; 0: nobody said
         ("grace_until_ms", "<i8"),  # clearing forces nobody out before this ledger time: margin was called
         ("liquidated", "<i8"),  # quote units liquidated in this block, for breakers, who take them away
-        ("reserved", "u1", (32,)),
+        ("perpetual", "<i4"),  # PERPETUAL: row of its contract's terms
+        ("reserved", "u1", (28,)),
     ]
 )  # 256 bytes; row = market id
 
@@ -163,7 +170,7 @@ ORDER = np.dtype(
         ("next", "<i4"),
         ("prev_own", "<i4"),  # the account's live orders
         ("next_own", "<i4"),
-        ("base_row", "<i4"),  # the account's balance rows
+        ("base_row", "<i4"),  # the account's balance rows; PERPETUAL: both are of the settlement asset
         ("quote_row", "<i4"),
     ]
 )  # 64 bytes
@@ -174,6 +181,7 @@ class OrderFlag(IntEnum):
 
     LIVE = 1
     HAS_TERMS = 2  # the row of the same number in TERMS counts
+    REDUCE_ONLY = 64  # PERPETUAL: trades only what makes its account's position smaller
 
 
 TERMS = np.dtype(
@@ -193,6 +201,106 @@ ALARM = np.dtype(
         ("reserved", "<i4"),
     ]
 )  # 16 bytes; a binary heap, see engine.tables.alarms
+
+
+class MarginMode(IntEnum):
+    """How the positions of an account are margined together."""
+
+    STANDARD = 0  # each market by itself
+    PORTFOLIO = 1  # long and short of one underlying count against each other
+
+
+class PositionFlag(IntEnum):
+    """Bits of POSITION.flags."""
+
+    LIVE = 1
+    ISOLATED = 2  # backed by its own collateral alone
+
+
+POSITION = np.dtype(
+    [
+        ("account", "<i4"),
+        ("market", "<i4"),
+        ("qty", "<i8"),  # lots; negative is short
+        ("entry", "<i8"),  # quote units that the open lots were bought for; negative: sold for
+        ("unsettled", "<i8"),  # quote units realised and not yet moved in cash; negative: owed
+        ("funding_whole", "<i8"),  # the market's funding index when last charged
+        ("funding_part", "<i4"),
+        ("flags", "<i4"),  # bits of PositionFlag
+        ("open_buy", "<i8"),  # lots of the account's resting orders that may add to the position
+        ("open_sell", "<i8"),
+        ("buy_notional", "<i8"),  # quote units of those lots at their own prices
+        ("sell_notional", "<i8"),
+        ("collateral", "<i8"),  # ISOLATED: quote units set aside for it
+        ("quote_row", "<i4"),  # the account's balance row in the settlement asset
+        ("prev_own", "<i4"),  # the account's positions; also links the free list
+        ("next_own", "<i4"),
+        ("reserved", "u1", (28,)),
+    ]
+)  # 128 bytes
+
+PERPETUAL = np.dtype(
+    [
+        ("market", "<i4"),
+        ("pool", "<i4"),  # row of its settlement asset's pool
+        ("group", "<i4"),  # markets of one underlying share one; 0: none
+        ("offset_ppm", "<i4"),  # PORTFOLIO: how much of what offsets within the group counts
+        ("scan_ppm", "<i4"),  # price move that scenario margin covers
+        ("collar_ppm", "<i4"),  # no order may be worse than the mark price by more
+        ("tier_start", "<i4"),  # first row in the tier table
+        ("tiers", "<i4"),
+        ("position_max", "<i8"),  # lots of one account, open orders included
+        ("open_interest_max", "<i8"),
+        ("open_interest", "<i8"),  # lots that are long, so also lots that are short
+        ("funding_interval_ms", "<i8"),
+        ("funding_next_ms", "<i8"),  # ledger time
+        ("premium_sum", "<i8"),  # ppm × ms since the last funding
+        ("premium_ms", "<i8"),  # how long it was sampled
+        ("sampled_ms", "<i8"),  # ledger time of the last sample
+        ("funding_cap_ppm", "<i4"),  # of one interval
+        ("funding_part", "<i4"),  # the index: millionths of a quote unit per lot, 0..10^6 − 1,
+        ("funding_whole", "<i8"),  # and whole ones
+        ("funding_net", "<i8"),  # quote units charged less paid, ever, and not yet the venue's
+        ("funding_residue", "<i8"),  # millionths of a quote unit that rounding took, of those
+        ("premium_ppm", "<i8"),  # the last sample
+        ("reserved", "u1", (120,)),
+    ]
+)  # 256 bytes; row = MARKET.perpetual
+
+TIERS_MAX = 8  # of one market
+
+TIER = np.dtype(
+    [
+        ("notional_from", "<i8"),  # quote units; margin of the part of a position above it
+        ("initial_base", "<i8"),  # quote units: margin of a position of `notional_from`
+        ("maintenance_base", "<i8"),
+        ("initial_ppm", "<i4"),
+        ("maintenance_ppm", "<i4"),
+    ]
+)  # 32 bytes; row = PERPETUAL.tier_start + number
+
+POOL = np.dtype(
+    [
+        ("asset", "<i4"),  # what positions are settled in
+        ("balance_row", "<i4"),  # clearing's own balance: cash of PnL available, isolated collateral held
+        ("fee_row", "<i4"),  # the venue's balance
+        ("reserved_word", "<i4"),
+        ("claims", "<i8"),  # quote units of profit realised and not yet paid out
+        ("fees_due", "<i8"),  # what the venue has earned and not yet got
+        ("reserved", "u1", (32,)),
+    ]
+)  # 64 bytes
+
+COLLATERAL = np.dtype(
+    [
+        ("asset", "<i4"),
+        ("pool", "<i4"),  # the one settlement asset that it backs
+        ("market", "<i4"),  # spot market whose index price values it
+        ("haircut_ppm", "<i4"),  # taken off its value
+        ("cap", "<i8"),  # base units of one account that count
+        ("reserved", "<i8"),
+    ]
+)  # 32 bytes
 
 KEY = np.dtype(
     [
@@ -352,7 +460,16 @@ COUNTERS = np.dtype(
         ("halt_reason", "<i8"),  # HaltReason for which every market is halted
         ("solvency_alarms", "<i8"),  # ever raised; one more halts every market
         ("alarms", "<i8"),  # entries of the heap
-        ("reserved", "u1", (416,)),
+        ("positions_used", "<i8"),  # high-water mark of the position table
+        ("positions_free", "<i8"),  # its free list: row plus one, or 0
+        ("perpetuals", "<i8"),
+        ("tiers", "<i8"),
+        ("pools", "<i8"),
+        ("collaterals", "<i8"),
+        ("sweep_next", "<i8"),  # the round of visits to all positions: the next row,
+        ("sweep_end", "<i8"),  # and where it ends; equal: no round is under way
+        ("addon_default_bps", "<i8"),  # margin add-on of accounts without a fresh score
+        ("reserved", "u1", (344,)),
         ("plugin_rows", "<i8", (PLUGIN_TABLES_MAX,)),  # rows in use of each table that a plugin owns
     ]
 )  # 1024 bytes; one row
@@ -370,6 +487,9 @@ LEVEL_PAGE = page_shift(LEVEL)
 ORDER_PAGE = page_shift(ORDER)
 TERMS_PAGE = page_shift(TERMS)
 ALARM_PAGE = page_shift(ALARM)
+POSITION_PAGE = page_shift(POSITION)
+PERPETUAL_PAGE = page_shift(PERPETUAL)
+POOL_PAGE = page_shift(POOL)
 
 
 class Rows(NamedTuple):
@@ -380,7 +500,7 @@ class Rows(NamedTuple):
 
 
 class Core(NamedTuple):
-    """All tables of the compiled path. The four at the end are derived: they are rebuilt from the
+    """All tables of the compiled path. The five at the end are derived: they are rebuilt from the
     others after a restore and are not part of the state root.
 
     Order operations come with `keys`, one int32 each: the row of the key that signed it. A key may
@@ -401,7 +521,13 @@ class Core(NamedTuple):
     terms: Rows
     alarms: Rows
     grants: Rows
+    positions: Rows
+    perpetuals: Rows
+    tiers: Rows
+    pools: Rows
+    collaterals: Rows
     order_index: np.ndarray  # open addressing: (hash32 << 32) | (row + 1); power-of-two length, int64
     balance_index: np.ndarray  # the same for (account, asset)
     grant_index: np.ndarray  # the same for (key, account)
+    position_index: np.ndarray  # the same for (account, market)
     ladder_bits: np.ndarray  # occupied levels, 64 a word; see matching

@@ -10,6 +10,7 @@ from engine.genesis import Genesis
 from engine.lifetimes.plugin import LifetimesPlugin
 from engine.markets.plugin import MarketsPlugin
 from engine.oracle.plugin import OraclePlugin
+from engine.perpetuals.plugin import PerpetualsPlugin
 from engine.plugin import Plugin
 from engine.state import State
 from engine.timelock.plugin import TimelockPlugin
@@ -26,6 +27,7 @@ def make_plugins(genesis: Genesis) -> tuple[Plugin, ...]:
         BreakersPlugin(genesis),
         LifetimesPlugin(),
         AuctionsPlugin(genesis),
+        PerpetualsPlugin(),
         ValidatorsPlugin(genesis),
     )
     return own + tuple(_load(name, genesis) for name in genesis.plugins)

@@ -65,14 +65,15 @@ class CancelSides(IntEnum):
     ASKS = 2
 
 
-# flags of an order operation: side in bit 0, time in force in bits 1–3, self-trade mode in bits 4–5, SLIDE
+# flags of an order operation: side in bit 0, time in force in bits 1–3, self-trade mode in bits 4–5,
+# REDUCE_ONLY in bit 6, SLIDE in bit 7
 SIDE_MASK = 1
 TIF_SHIFT = 1
 TIF_MASK = 7
 STP_SHIFT = 4
 STP_MASK = 3
+REDUCE_ONLY = 64  # perpetual markets: never add to a position
 SLIDE = 128  # post-only: a price that would cross becomes the best that does not
-FLAGS_UNKNOWN = 64
 EVERY_MARKET = 65535
 
 ORDER_OP = np.dtype(
@@ -103,6 +104,10 @@ class Kind(IntEnum):
     STATUS = 9  # a market's status changed by itself: detail is the new one
     PRICE = 10  # prices by consensus; see PriceLine
     HALT = 11  # breakers; see HaltLine
+    FUNDING = 12  # of a market: price: index price; qty: rate in ppm, positive if longs pay
+    POSITION = (
+        13  # a visit to one. qty: cash moved to it; fee: funding charged; detail: what it is owed still
+    )
     APPLIED = 18  # a change that waited is in force, or was dropped with this code; detail is its number
     FOREIGN = 255  # a line of a plugin from elsewhere: its fields mean what that plugin says
 
@@ -174,6 +179,10 @@ class Code(IntEnum):
     BOOK_CROSSED = 51  # only an auction may open this market
     OUTSIDE_BAND = 52  # it would have to trade where the price band ends; what is left was cancelled
     WITHDRAWALS_PAUSED = 53
+    MARGIN_TOO_LOW = 55  # equity would not cover initial margin
+    WOULD_NOT_REDUCE = 56  # reduce-only, and there is nothing that it would reduce
+    POSITION_LIMIT = 57
+    NO_MARK_PRICE = 58  # or none to rely on: only orders that reduce are taken
     # commands
     UNKNOWN_COMMAND = 60
     BAD_ARGUMENT = 61
@@ -199,6 +208,12 @@ class Code(IntEnum):
     HALTED = 87  # a breaker holds the market: only breakers change its status
     NOTHING_TO_DO = 88  # it is so already
     OUTFLOW_LIMIT = 89  # so much of the asset may not leave now
+    OPEN_INTEREST_LIMIT = 90  # orders too; what is left of one that meets it is cancelled
+    FAR_FROM_MARK = 91  # orders too: worse than the mark price by more than the collar
+    NOT_PERPETUAL = 92
+    UNKNOWN_SCORER = 93
+    POSITION_OPEN = 94  # only a flat position without orders changes between cross and isolated
+    ASSET_BACKS_ANOTHER = 95  # an asset backs positions in one settlement asset only
 
 
 # An ENVELOPE line names its envelope: client_order_id is the nonce, counter_order_id and price are the first

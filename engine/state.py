@@ -9,13 +9,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from consensus.primitives.errors import ensure
-from engine.genesis import EVIDENCE_MAX, VALIDATOR_KEYS_MAX, VALIDATORS_MAX, Capacity
+from engine.genesis import (
+    COLLATERALS_MAX,
+    EVIDENCE_MAX,
+    POOLS_MAX,
+    POSITIONS_MAX,
+    VALIDATOR_KEYS_MAX,
+    VALIDATORS_MAX,
+    Capacity,
+)
 from engine.layout import (
     ACCOUNT,
     ALARM,
     ASSET,
     BALANCE,
     CHANGE,
+    COLLATERAL,
     COUNTERS,
     EVIDENCE,
     GRANT,
@@ -25,8 +34,13 @@ from engine.layout import (
     NONCES,
     NONE,
     ORDER,
+    PERPETUAL,
     PLUGIN_TABLES_MAX,
+    POOL,
+    POSITION,
     TERMS,
+    TIER,
+    TIERS_MAX,
     VALIDATOR,
     VALIDATOR_KEY,
     Core,
@@ -36,12 +50,14 @@ from engine.matching.ladder import new_ladder, rebuild_ladder
 from engine.tables.index import (
     find_balance,
     find_grant,
+    find_position,
     hash_pair,
     index_insert,
     new_index,
     rebuild_balance_index,
     rebuild_grant_index,
     rebuild_order_index,
+    rebuild_position_index,
 )
 from engine.tables.table import Table, TableSpec
 
@@ -62,6 +78,11 @@ _ROW_COUNTERS = {
     "keys": "keys",
     "nonces": "keys",
     "grants": "grants",
+    "positions": "positions_used",
+    "perpetuals": "perpetuals",
+    "tiers": "tiers",
+    "pools": "pools",
+    "collaterals": "collaterals",
     "validators": "validators",
     "validator_keys": "validator_keys",
     "change": None,
@@ -106,6 +127,11 @@ class State:
         self.keys = Table("keys", KEY, capacity.keys)
         self.nonces = Table("nonces", NONCES, capacity.keys)
         self.grants = Table("grants", GRANT, capacity.grants)
+        self.positions = Table("positions", POSITION, POSITIONS_MAX)
+        self.perpetuals = Table("perpetuals", PERPETUAL, capacity.markets)
+        self.tiers = Table("tiers", TIER, TIERS_MAX * capacity.markets)
+        self.pools = Table("pools", POOL, POOLS_MAX)
+        self.collaterals = Table("collaterals", COLLATERAL, COLLATERALS_MAX)
         self.validators = Table("validators", VALIDATOR, VALIDATORS_MAX)
         self.validator_keys = Table("validator_keys", VALIDATOR_KEY, VALIDATOR_KEYS_MAX)
         self.change = Table("change", CHANGE, 1)
@@ -137,23 +163,36 @@ class State:
                 terms=self.terms.view(),
                 alarms=self.alarms.view(),
                 grants=self.grants.view(),
+                positions=self.positions.view(),
+                perpetuals=self.perpetuals.view(),
+                tiers=self.tiers.view(),
+                pools=self.pools.view(),
+                collaterals=self.collaterals.view(),
                 order_index=self.order_index,
                 balance_index=self.balance_index,
                 grant_index=self.grant_index,
+                position_index=self.position_index,
                 ladder_bits=self.ladder_bits,
             )
         return self._core
 
     def reserve_for_orders(self, op_count: int) -> None:
-        """Make room for whatever `op_count` order operations may add: an order and two balances each."""
+        """Make room for whatever `op_count` order operations may add: an order, a position and two balances
+        each."""
         for table in (self.orders, self.terms):
             self._reserve(table, self.count["orders_used"] + op_count)
         self._reserve(self.balances, self.count["balances"] + 2 * op_count)
         self.reserve_alarms(op_count)
+        if self.count["perpetuals"]:
+            self.reserve_positions(op_count)
 
     def reserve_alarms(self, count: int) -> None:
         """Make room for `count` more entries of the heap."""
         self._reserve(self.alarms, self.count["alarms"] + count)
+
+    def reserve_positions(self, count: int) -> None:
+        """Make room for `count` more positions, as far as there may be so many."""
+        self._reserve(self.positions, self.count["positions_used"] + count)
 
     def table(self, name: str) -> Table:
         """The table that a plugin owns under this name."""
@@ -187,7 +226,8 @@ class State:
         row = self._append(self.accounts, "accounts")
         columns = self.accounts.columns
         columns["owner"][row] = owner
-        columns["first_order"][row] = columns["last_order"][row] = columns["group"][row] = NONE
+        for name in ("first_order", "last_order", "first_position", "group"):
+            columns[name][row] = NONE
         columns["open_orders_max"][row] = OPEN_ORDERS_DEFAULT
         return row
 
@@ -244,6 +284,23 @@ class State:
         """Append an empty conviction; return its row."""
         return self._append(self.evidence, "evidence")
 
+    def add_perpetual(self) -> int:
+        """Append the terms of a contract, with TIERS_MAX tiers behind one another; return its row."""
+        first_tier = self.count["tiers"]
+        self._reserve(self.tiers, first_tier + TIERS_MAX)
+        self.count["tiers"] = first_tier + TIERS_MAX
+        row = self._append(self.perpetuals, "perpetuals")
+        self.perpetuals.columns["tier_start"][row] = first_tier
+        return row
+
+    def add_pool(self) -> int:
+        """Append an empty pool; return its row."""
+        return self._append(self.pools, "pools")
+
+    def add_collateral(self) -> int:
+        """Append an empty row of collateral terms; return it."""
+        return self._append(self.collaterals, "collaterals")
+
     def add_balance(self, account: int, asset: int) -> int:
         """Row of an account's balance in an asset, appended empty if there is none."""
         row = find_balance(self.balance_index, self.balances.rows, account, asset)
@@ -285,6 +342,10 @@ class State:
         """Row of an account's balance in an asset, or NONE."""
         return find_balance(self.balance_index, self.balances.rows, account, asset)
 
+    def position_row(self, account: int, market: int) -> int:
+        """Row of an account's position in a market, or NONE."""
+        return find_position(self.position_index, self.positions.rows, account, market)
+
     def grant_row(self, key: int, account: int) -> int:
         """Row of the grant that a key row holds on an account, or NONE. Rows never move: hits are cached."""
         row = self._grant_cache.get(key << 32 | account)
@@ -314,7 +375,7 @@ class State:
         self.validator_key_rows: dict[bytes, int] = _row_of(keys, "public_key", self.used(keys))
         self.asset_ids = _names(self.assets, self.used(self.assets))
         self.market_ids = _names(self.markets, self.used(self.markets))
-        for table in (self.orders, self.balances, self.grants, self.levels):
+        for table in (self.orders, self.balances, self.grants, self.positions, self.levels):
             self._rebuild_index(table)
 
     def _rebuild_index(self, table: Table) -> None:
@@ -332,6 +393,9 @@ class State:
         elif table is self.grants:
             self.grant_index = index
             rebuild_grant_index(index, table.rows, self.used(table))
+        elif table is self.positions:
+            self.position_index = index
+            rebuild_position_index(index, table.rows, self.used(table))
 
     def _reserve(self, table: Table, rows: int) -> None:
         if table.reserve(rows):

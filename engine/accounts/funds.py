@@ -7,6 +7,7 @@ asset can: additions below need no further check.
 from engine.authority import has_scope, is_issuer, is_venue
 from engine.commands import Deposit, RegisterAsset, Transfer, Withdraw
 from engine.layout import NONE, AssetAlarm, Scope
+from engine.margin.spending import may_withdraw
 from engine.plugin import Context, Entry
 from engine.records import AMOUNT_MAX, Code
 from engine.state import State
@@ -133,7 +134,9 @@ def _check_available(state: State, account: int, asset: int, amount: int) -> Cod
     row = state.balance_row(account, asset)
     if row == NONE or state.balances.columns["available"].item(row) < amount:
         return Code.INSUFFICIENT_FUNDS
-    return Code.OK
+    if state.accounts.columns["first_position"].item(account) == NONE:
+        return Code.OK
+    return Code.OK if may_withdraw(state.core(), account, asset, amount) else Code.MARGIN_TOO_LOW
 
 
 def _check_room_for_balance(state: State, account: int, asset: int) -> Code:

@@ -4,13 +4,14 @@ import numpy as np
 
 from engine.clearing.holds import compute_hold
 from engine.clearing.settle import credit
-from engine.compiled import inlined, kernel
+from engine.compiled import inlined, kernel, outlined
 from engine.fixed_point import fee_rounded_up
-from engine.layout import BALANCE_PAGE, MARKET_PAGE, Core, OrderFlag
+from engine.layout import BALANCE_PAGE, MARKET_PAGE, Core, MarketKind, OrderFlag
 from engine.matching.book import find_level, is_same_owner, remove_order, shrink_order
 from engine.matching.iceberg import open_lots, refill
 from engine.matching.records import write_cross, write_removed
 from engine.matching.taking import take_off
+from engine.perpetuals.orders import lots_to_cross, reducible, settle_cross
 from engine.records import Code, Side
 
 LINES_PER_MEETING = 2  # of the journal: a trade, or two orders taken off
@@ -35,10 +36,14 @@ def uncross(
         sell_row = core.levels.rows[find_level(market, Side.SELL.value, market.best_ask)].head - 1
         buy, sell = core.orders.rows[buy_row], core.orders.rows[sell_row]
         qty = min(min(buy.leaves, sell.leaves), volume - done)
+        if market.kind == MarketKind.PERPETUAL:
+            qty, used = _limit(core, buy_row, sell_row, qty, events, used)
+            if qty == 0:
+                continue
         done += qty
         if is_same_owner(core, buy.account, core.accounts.rows[buy.account].group, sell.account):
-            used = _drop(core, buy_row, qty, events, used)
-            used = _drop(core, sell_row, qty, events, used)
+            used = _drop(core, buy_row, qty, Code.SELF_TRADE.value, events, used)
+            used = _drop(core, sell_row, qty, Code.SELF_TRADE.value, events, used)
             continue
         _trade(core, market, buy, sell, price, qty, events[used])
         used += 1
@@ -53,10 +58,27 @@ def uncross(
     return done, meetings, used
 
 
+@outlined
+def _limit(
+    core: Core, buy_row: int, sell_row: int, qty: int, events: np.ndarray, used: int
+) -> tuple[int, int]:
+    """How many of `qty` lots of a contract two orders may trade, and the lines used. Whoever stands in the
+    way leaves: a reduce-only order that reduces nothing, or both where open interest has no room for them."""
+    for row in (buy_row, sell_row):
+        allowed = reducible(core, core.orders.rows[row], qty)
+        if allowed == 0:
+            return 0, _drop(core, row, open_lots(core, row), Code.WOULD_NOT_REDUCE.value, events, used)
+        qty = allowed
+    if lots_to_cross(core, core.orders.rows[buy_row], core.orders.rows[sell_row], qty) < 0:
+        used = _drop(core, buy_row, qty, Code.OPEN_INTEREST_LIMIT.value, events, used)
+        return 0, _drop(core, sell_row, qty, Code.OPEN_INTEREST_LIMIT.value, events, used)
+    return qty, used
+
+
 @inlined
-def _drop(core: Core, row: int, qty: int, events: np.ndarray, used: int) -> int:
-    """The overlap of an account with itself leaves the book. Returns the lines used."""
-    write_removed(events[used], Code.SELF_TRADE, core.orders.rows[row], qty, open_lots(core, row) - qty)
+def _drop(core: Core, row: int, qty: int, code: int, events: np.ndarray, used: int) -> int:
+    """`qty` lots of an order leave the book, because of `code`. Returns the lines used."""
+    write_removed(events[used], code, core.orders.rows[row], qty, open_lots(core, row) - qty)
     take_off(core, row, qty)
     return used + 1
 
@@ -66,6 +88,10 @@ def _trade(
     core: Core, market: np.record, buy: np.record, sell: np.record, price: int, qty: int, line: np.record
 ) -> None:
     """Settle one trade. The buyer's hold is for its own price or more: the difference becomes available."""
+    if market.kind == MarketKind.PERPETUAL:
+        buy_fee, sell_fee = settle_cross(core, buy, sell, price, qty)
+        write_cross(line, buy, sell, price, qty, buy_fee, sell_fee)
+        return
     base, quote = qty * market.base_per_lot, price * qty * market.quote_per_lot_tick
     buy_fee = fee_rounded_up(base, market.maker_fee_e6)
     sell_fee = fee_rounded_up(quote, market.maker_fee_e6)

@@ -15,6 +15,14 @@ def find_or_open_balance(core: Core, account: int, asset: int) -> int:
 
 
 @inlined
+def can_open_balance(core: Core, account: int, asset: int) -> bool:
+    """Whether `find_or_open_balance` would find or open a row."""
+    if core.counters.rows[0].balances < core.balances.rows.shape[0]:
+        return True
+    return bool(find_balance(core.balance_index, core.balances.rows, account, asset) != NONE)
+
+
+@inlined
 def _open_balance(core: Core, account: int, asset: int) -> int:
     counters = core.counters.rows[0]
     row = counters.balances

@@ -16,7 +16,6 @@ from engine.matching.book import find_level, is_same_owner
 from engine.matching.iceberg import count_hidden
 from engine.matching.ladder import next_occupied, previous_occupied
 from engine.records import (
-    FLAGS_UNKNOWN,
     SLIDE,
     STP_MASK,
     STP_SHIFT,
@@ -49,7 +48,7 @@ def check_names(core: Core, op: np.record) -> int:
     """The operation is well formed and names a market and an account that exist."""
     counters = core.counters.rows[0]
     tif = time_in_force(op)
-    if tif > TimeInForce.MARKET or op["flags"] & FLAGS_UNKNOWN:
+    if tif > TimeInForce.MARKET:
         return Code.BAD_OP.value
     if op["flags"] & SLIDE and tif != TimeInForce.POST_ONLY:
         return Code.BAD_OP.value
@@ -178,7 +177,7 @@ def _is_fillable(core: Core, market: np.record, op: np.record, side: int) -> boo
 
     Own orders in the way are skipped if they would be cancelled, and spoil it in the other modes. An
     iceberg's hidden slices count behind everybody at its price, each as a meeting of its own. Whom the band
-    left behind is met and gives nothing.
+    left behind is met and gives nothing; who would only reduce is met and may give nothing.
     """
     wanted, met = op.qty, 0
     limit = limit_at_band(market, side, op.price)
@@ -193,7 +192,7 @@ def _is_fillable(core: Core, market: np.record, op: np.record, side: int) -> boo
                 return False
             met += 1
             order = core.orders.rows[row]
-            if is_left_behind(market, side, price):
+            if is_left_behind(market, side, price) or order["flags"] & OrderFlag.REDUCE_ONLY:
                 pass
             elif not is_same_owner(core, op.account, group, order.account):
                 wanted -= order.leaves

@@ -13,7 +13,7 @@ import numpy as np
 from engine.compiled import inlined
 from engine.layout import ACCOUNT_PAGE, LEVEL_PAGE, MARKET_PAGE, NONE, ORDER_PAGE, Core, OrderFlag
 from engine.matching.ladder import next_occupied, occupy, previous_occupied, vacate
-from engine.records import Side
+from engine.records import REDUCE_ONLY, Side
 from engine.tables.alarms import drop_alarm
 from engine.tables.index import hash_pair, index_insert, index_remove
 
@@ -51,7 +51,7 @@ def add_order(
     order.account = op.account
     order.market = market_row
     order.side = side
-    order["flags"] = OrderFlag.LIVE
+    order["flags"] = OrderFlag.LIVE | op["flags"] & REDUCE_ONLY  # admission lets it in where it counts
     order.client_order_id = op.client_order_id
     order.price = op.price
     order.leaves = leaves

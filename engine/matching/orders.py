@@ -10,18 +10,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine.clearing.balances import find_or_open_balance
+from engine.clearing.balances import can_open_balance, find_or_open_balance
 from engine.clearing.holds import compute_hold
 from engine.clearing.settle import settle_taker
 from engine.compiled import inlined, outlined, widen
-from engine.layout import NONE, Core
+from engine.layout import NONE, Core, MarketKind
+from engine.margin.spending import may_spend
 from engine.markets.states import Action, allows
 from engine.matching.admit import check_account, check_book, check_names, check_terms, time_in_force
 from engine.matching.book import add_order, begin_own_at, has_free_row
 from engine.matching.iceberg import open_lots
 from engine.matching.records import write_cancelled
 from engine.matching.taking import take, take_off
-from engine.records import EVERY_MARKET, CancelSides, Code, Op, Side, TimeInForce
+from engine.perpetuals.orders import begin_order, check_order, drop_open_lots, take_order_off
+from engine.perpetuals.positions import can_open_position, position_of
+from engine.records import EVERY_MARKET, REDUCE_ONLY, CancelSides, Code, Op, Side, TimeInForce
 from engine.tables.index import find_balance, find_order
 
 _MATCH = Action.MATCH.value
@@ -59,14 +62,20 @@ def admit_new(core: Core, op: np.record) -> Admission:
         return refuse(code, side)
     if find_order(core.order_index, core.orders.rows, op.account, op.client_order_id) != NONE:
         return refuse(Code.DUPLICATE_ORDER_ID.value, side)
+    if market.kind | (op["flags"] & REDUCE_ONLY) != 0:
+        return admit_perpetual(core, op, side, NONE)
     pay_asset, receive_asset = market.quote_asset, market.base_asset
     if side == Side.SELL:
         pay_asset, receive_asset = receive_asset, pay_asset
     pay_row = find_balance(core.balance_index, core.balances.rows, op.account, pay_asset)
     if pay_row == NONE:
         return refuse(Code.INSUFFICIENT_FUNDS.value, side)
-    if core.balances.rows[pay_row].available < compute_hold(side, op.price, op.qty, market):
+    hold = compute_hold(side, op.price, op.qty, market)
+    if core.balances.rows[pay_row].available < hold:
         return refuse(Code.INSUFFICIENT_FUNDS.value, side)
+    has_positions = core.accounts.rows[op.account].first_position != NONE
+    if has_positions and not may_spend(core, widen(op.account), widen(pay_asset), hold):
+        return refuse(Code.MARGIN_TOO_LOW.value, side)
     code = check_book(core, market, op, side)
     if code != Code.OK:
         return refuse(code, side)
@@ -76,6 +85,47 @@ def admit_new(core: Core, op: np.record) -> Admission:
     if receive_row == NONE:
         return refuse(Code.LIMIT_REACHED.value, side)
     return Admission(Code.OK.value, side, pay_row, receive_row, 0)
+
+
+@outlined
+def admit_perpetual(core: Core, op: np.record, side: int, row: int) -> Admission:
+    """NEW in a perpetual market, or REPLACE of order `row`: margin instead of funds.
+
+    Reduce-only is for these markets only, and a replacement is reduce-only exactly if its original is.
+    """
+    market = core.markets.rows[op.market]
+    if market.kind != MarketKind.PERPETUAL:
+        return refuse(Code.BAD_OP.value, side)
+    filled = 0
+    if row == NONE:
+        code = check_order(core, op, side)
+    else:
+        order = core.orders.rows[row]
+        if (order["flags"] ^ op["flags"]) & REDUCE_ONLY:
+            return refuse(Code.BAD_OP.value, side)
+        filled, opened = order.filled, open_lots(core, row)
+        take_order_off(core, order, opened)  # the new order may use what the original asks for
+        code = check_order(core, op, side)
+        take_order_off(core, order, -opened)
+    if code == Code.OK:
+        code = check_book(core, market, op, side)
+    if code == Code.OK and not _has_room_for_perpetual(core, op, widen(market.quote_asset), row):
+        code = Code.LIMIT_REACHED.value
+    if code != Code.OK:
+        return refuse(code, side)
+    quote_row = find_or_open_balance(core, op.account, market.quote_asset)
+    return Admission(Code.OK.value, side, quote_row, quote_row, filled)
+
+
+@inlined
+def _has_room_for_perpetual(core: Core, op: np.record, asset: int, replaced_row: int) -> bool:
+    """Whether there is a row for the order, the position, and the balance that it is settled in."""
+    if replaced_row == NONE and not has_free_row(core):
+        return False
+    if not can_open_balance(core, op.account, asset):
+        return False
+    has_position = position_of(core, op.account, op.market) != NONE
+    return has_position or can_open_position(core, widen(op.account))
 
 
 @inlined
@@ -89,15 +139,21 @@ def enter_book(
     side, pay_row = admitted.side, admitted.pay_row
     market = core.markets.rows[op.market]
     code, filled, leaves, paid, received = Code.OK.value, 0, op.qty, 0, 0
+    is_perpetual = market.kind == MarketKind.PERPETUAL
+    if is_perpetual:
+        begin_order(core, op, side, pay_row)
     if allows(market.status, _MATCH):
         code, filled, leaves, paid, received, used = take(core, market, op, side, events, used)
     tif = time_in_force(op)
     left = 0
     if code == Code.OK and (tif == TimeInForce.GTC or tif == TimeInForce.POST_ONLY):
         left = leaves
-    hold = compute_hold(side, op.price, left, market)
-    if paid + hold > 0:
-        settle_taker(core.balances, pay_row, paid, hold, admitted.receive_row, received)
+    if is_perpetual:
+        drop_open_lots(core, op, side, op.qty - filled - left)
+    else:
+        hold = compute_hold(side, op.price, left, market)
+        if paid + hold > 0:
+            settle_taker(core.balances, pay_row, paid, hold, admitted.receive_row, received)
     if left > 0:
         base_row, quote_row = admitted.receive_row, pay_row
         if side == Side.SELL:

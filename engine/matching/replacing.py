@@ -10,6 +10,7 @@ import numpy as np
 from engine.clearing.holds import compute_hold
 from engine.compiled import inlined, outlined, widen
 from engine.layout import NONE, Core, OrderFlag
+from engine.margin.spending import may_spend
 from engine.matching.admit import (
     check_account,
     check_book,
@@ -19,12 +20,12 @@ from engine.matching.admit import (
     time_in_force,
 )
 from engine.matching.iceberg import open_lots
-from engine.matching.orders import Admission, enter_book, find_own_order, refuse
+from engine.matching.orders import Admission, admit_perpetual, enter_book, find_own_order, refuse
 from engine.matching.progress import Progress
 from engine.matching.records import write_result
 from engine.matching.taking import take_off
 from engine.matching.terms import Terms, attach
-from engine.records import SLIDE, Code, Side, TimeInForce
+from engine.records import REDUCE_ONLY, SLIDE, Code, Side, TimeInForce
 
 
 @outlined
@@ -77,13 +78,17 @@ def _admit(core: Core, op: np.record) -> Admission:
     code = check_terms(market, op, side)
     if code != Code.OK:
         return refuse(code, side)
+    if market.kind | (op["flags"] & REDUCE_ONLY) != 0:
+        return admit_perpetual(core, op, side, row)
     pay_row, receive_row = widen(order.base_row), widen(order.quote_row)
     if side == Side.BUY:
         pay_row, receive_row = receive_row, pay_row
     released = compute_hold(side, order.price, open_lots(core, row), market)
-    available = core.balances.rows[pay_row].available + released
-    if available < compute_hold(side, op.price, op.qty, market):
+    more = compute_hold(side, op.price, op.qty, market) - released
+    if core.balances.rows[pay_row].available < more:
         return refuse(Code.INSUFFICIENT_FUNDS.value, side)
+    if more > 0 and not may_spend(core, widen(op.account), widen(core.balances.rows[pay_row].asset), more):
+        return refuse(Code.MARGIN_TOO_LOW.value, side)
     code = check_book(core, market, op, side)
     if code != Code.OK:
         return refuse(code, side)

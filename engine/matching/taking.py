@@ -6,11 +6,12 @@ from engine.clearing.holds import compute_hold, release_hold
 from engine.clearing.settle import credit, settle_maker
 from engine.compiled import inlined, outlined
 from engine.fixed_point import fee_rounded_up
-from engine.layout import MARKET_PAGE, Core, OrderFlag
+from engine.layout import MARKET_PAGE, Core, MarketKind, OrderFlag
 from engine.matching.admit import FILLS_PER_ORDER_MAX, crosses, is_left_behind, limit_at_band, self_trade_mode
 from engine.matching.book import find_level, is_same_owner, remove_order, shrink_order
 from engine.matching.iceberg import open_lots, refill, take_hidden
 from engine.matching.records import write_cancelled, write_fill
+from engine.perpetuals.orders import lots_to_take, lots_to_trade, settle_fill, take_order_off
 from engine.records import Code, SelfTrade, Side
 
 
@@ -22,7 +23,8 @@ def take(
 
     Returns (code, filled lots, leaves, paid, received, events used). Makers and the venue are settled
     here; what the taker paid and received (after its fee) is left to the caller, who
-    settles it once. Any code but OK means that the rest is to be cancelled.
+    settles it once. Positions of a perpetual market are settled here, both sides: paid and received are 0.
+    Any code but OK means that the rest is to be cancelled.
     """
     code = Code.OK.value
     filled, leaves, paid, received = 0, int(op.qty), 0, 0
@@ -32,6 +34,9 @@ def take(
     limit = limit_at_band(market, side, op.price)
     if is_left_behind(market, side, market.best_ask if side == Side.BUY else market.best_bid):
         steps, used = _drop_left_behind(core, market, op, side, limit, events, used)
+    is_perpetual = market.kind == MarketKind.PERPETUAL
+    if is_perpetual:
+        leaves = lots_to_take(core, op, side)
     while leaves > 0 and crosses(market, side, limit):
         if steps == FILLS_PER_ORDER_MAX:
             code = Code.FILL_LIMIT.value
@@ -46,16 +51,30 @@ def take(
                 code = Code.SELF_TRADE.value
             continue
         qty = min(leaves, maker.leaves)
-        quote, base = price * qty * market.quote_per_lot_tick, qty * market.base_per_lot
-        given, gained = (quote, base) if side == Side.BUY else (base, quote)
-        maker_fee = fee_rounded_up(given, market.maker_fee_e6)
-        fee = fee_rounded_up(gained, market.taker_fee_e6)
+        if is_perpetual:
+            qty = lots_to_trade(core, op, side, maker, qty)
+            if qty == 0:
+                used = _drop_maker(core, op, row, events, used)
+                continue
+            if qty < 0:
+                code = Code.OPEN_INTEREST_LIMIT.value
+                break
+            fee, maker_fee = settle_fill(core, op, side, maker, qty)
+        else:
+            quote, base = price * qty * market.quote_per_lot_tick, qty * market.base_per_lot
+            given, gained = (quote, base) if side == Side.BUY else (base, quote)
+            maker_fee = fee_rounded_up(given, market.maker_fee_e6)
+            fee = fee_rounded_up(gained, market.taker_fee_e6)
+            if side == Side.BUY:
+                settle_maker(core.balances, maker.base_row, gained, maker.quote_row, given - maker_fee)
+            else:
+                settle_maker(core.balances, maker.quote_row, gained, maker.base_row, given - maker_fee)
+            paid += given
+            received += gained - fee
+            fees_paid += maker_fee
+            fees_received += fee
         write_fill(events[used], op, side, maker, qty, fee, maker_fee)
         used += 1
-        if side == Side.BUY:
-            settle_maker(core.balances, maker.base_row, gained, maker.quote_row, given - maker_fee)
-        else:
-            settle_maker(core.balances, maker.quote_row, gained, maker.base_row, given - maker_fee)
         maker.filled += qty
         if qty < maker.leaves:
             shrink_order(core, row, qty)
@@ -65,10 +84,6 @@ def take(
         last_price = price
         leaves -= qty
         filled += qty
-        paid += given
-        received += gained - fee
-        fees_paid += maker_fee
-        fees_received += fee
     if leaves > 0 and limit != op.price and code == Code.OK:
         code = Code.OUTSIDE_BAND.value
     if filled > 0:
@@ -121,13 +136,25 @@ def _prevent_self_trade(
     return leaves - taker_loses, used
 
 
+@outlined
+def _drop_maker(core: Core, op: np.record, row: int, events: np.ndarray, used: int) -> int:
+    """A reduce-only order that would reduce no more leaves the book. Returns the events used."""
+    order, opened = core.orders.rows[row], open_lots(core, row)
+    write_cancelled(events[used], op, Code.WOULD_NOT_REDUCE, order, opened, 0)
+    take_off(core, row, opened)
+    return used + 1
+
+
 @inlined
 def take_off(core: Core, row: int, qty: int) -> None:
     """Take `qty` of an order's open lots off the book, hidden ones first, and release their hold."""
     order = core.orders.rows[row]
     market = core.markets.rows[order.market]
-    pay_row = order.quote_row if order.side == Side.BUY else order.base_row
-    release_hold(core.balances, pay_row, compute_hold(order.side, order.price, qty, market))
+    if market.kind == MarketKind.PERPETUAL:
+        take_order_off(core, order, qty)
+    else:
+        pay_row = order.quote_row if order.side == Side.BUY else order.base_row
+        release_hold(core.balances, pay_row, compute_hold(order.side, order.price, qty, market))
     if order["flags"] & OrderFlag.HAS_TERMS:
         qty -= take_hidden(core, row, qty)
     if qty == 0:

@@ -143,6 +143,21 @@ def find_grant(index: np.ndarray, grants: np.ndarray, key: int, account: int) ->
     return NONE
 
 
+@inlined
+def find_position(index: np.ndarray, positions: np.ndarray, account: int, market: int) -> int:
+    """Row of an account's position in one market, or NONE."""
+    mask = slot_mask(index)
+    hashed = hash_pair(index, account, market)
+    slot = hashed & mask
+    while index[slot] != 0:
+        if (index[slot] >> 32) == hashed:
+            row = (index[slot] & _LOW_32) - 1
+            if positions[row].account == account and positions[row].market == market:
+                return row
+        slot = (slot + 1) & mask
+    return NONE
+
+
 @kernel
 def rebuild_order_index(index: np.ndarray, orders: np.ndarray, used: int) -> None:
     """Index the live ones among the first `used` order rows. The slots are overwritten."""
@@ -166,3 +181,12 @@ def rebuild_grant_index(index: np.ndarray, grants: np.ndarray, count: int) -> No
     index[: slot_mask(index) + 1] = 0
     for row in range(count):
         index_insert(index, hash_pair(index, grants[row].key, grants[row].account), row)
+
+
+@kernel
+def rebuild_position_index(index: np.ndarray, positions: np.ndarray, used: int) -> None:
+    """Index the live ones among the first `used` position rows. The slots are overwritten."""
+    index[: slot_mask(index) + 1] = 0
+    for row in range(used):
+        if positions[row]["flags"] & 1:
+            index_insert(index, hash_pair(index, positions[row].account, positions[row].market), row)

@@ -14,6 +14,7 @@ from engine.markets.states import MarketStatus
 from engine.records import (
     AMOUNT_MAX,
     EVERY_MARKET,
+    REDUCE_ONLY,
     SLIDE,
     TERMS_MAX,
     CancelSides,
@@ -92,6 +93,7 @@ class Resting:
     display: int
     expiry_ms: int
     place: int  # among the account's own orders: the highest is the first that CANCEL_ALL looks at
+    reduce_only: bool = False
 
 
 class SlowVenue:
@@ -213,10 +215,7 @@ class SlowVenue:
             return refuse(code)
         if (request.account, request.client_order_id) in self.orders:
             return refuse(Code.DUPLICATE_ORDER_ID)
-        asset, hold = self._hold(market, request.side, request.price, request.qty)
-        if self.available.get((request.account, asset), 0) < hold:
-            return refuse(Code.INSUFFICIENT_FUNDS)
-        code = self._check_book(request, request.side)
+        code = self._check_funds(request, request.side, None) or self._check_book(request, request.side)
         if code != Code.OK:
             return refuse(code)
         return self._match_and_rest(request, request.side, 0, display, expiry_ms)
@@ -242,11 +241,7 @@ class SlowVenue:
         code = self._check_terms(request, market, side)
         if code != Code.OK:
             return refuse(code)
-        asset, hold = self._hold(market, side, request.price, request.qty)
-        _, released = self._hold(market, side, order.price, order.leaves + order.hidden)
-        if self.available.get((request.account, asset), 0) + released < hold:
-            return refuse(Code.INSUFFICIENT_FUNDS)
-        code = self._check_book(request, side)
+        code = self._check_funds(request, side, order) or self._check_book(request, side)
         if code != Code.OK:
             return refuse(code)
         opened = order.leaves + order.hidden
@@ -288,7 +283,7 @@ class SlowVenue:
     # -- checks -----------------------------------------------------------------------------------
 
     def _check_names(self, request: Request) -> Code:
-        if request.flags & 64 or request.tif > TimeInForce.MARKET:
+        if request.tif > TimeInForce.MARKET:
             return Code.BAD_OP
         if request.flags & SLIDE and request.tif != TimeInForce.POST_ONLY:
             return Code.BAD_OP
@@ -344,6 +339,21 @@ class SlowVenue:
             return Code.NOTIONAL_TOO_LARGE
         return Code.NOTIONAL_TOO_SMALL if notional < market.notional_min else Code.OK
 
+    def _check_funds(self, request: Request, side: int, replaced: Resting | None) -> Code:
+        if request.flags & REDUCE_ONLY:
+            return Code.BAD_OP
+        market = self.markets[request.market]
+        asset, hold = self._hold(market, side, request.price, request.qty)
+        if replaced:
+            hold -= self._hold(market, side, replaced.price, replaced.leaves + replaced.hidden)[1]
+        if self.available.get((request.account, asset), 0) < hold:
+            return Code.INSUFFICIENT_FUNDS
+        return Code.OK if self._may_spend(request.account, asset, hold) else Code.MARGIN_TOO_LOW
+
+    def _may_spend(self, account: int, asset: int, amount: int) -> bool:
+        """Positions may have a say in this; see `slow_perpetuals`."""
+        return True
+
     def _check_book(self, request: Request, side: int) -> Code:
         if self.statuses[request.market] != MarketStatus.OPEN:
             return Code.OK if request.tif == TimeInForce.GTC else Code.NOT_IN_A_CALL
@@ -368,7 +378,7 @@ class SlowVenue:
                 met += 1
                 if met > FILLS_MAX:
                     return False
-                if self._is_left_behind(maker):
+                if self._is_left_behind(maker) or maker.reduce_only:
                     continue
                 if not self._is_own(request, maker):
                     others.append(maker)
@@ -453,8 +463,9 @@ class SlowVenue:
     def _match_and_rest(
         self, request: Request, side: int, filled_before: int, display: int, expiry_ms: int
     ) -> Line:
-        code, filled, leaves, met = Code.OK, 0, request.qty, 0
         matches = self.statuses[request.market] == MarketStatus.OPEN
+        code, filled, met = Code.OK, 0, 0
+        leaves = self._lots_to_take(request, side) if matches else request.qty
         while matches and leaves and (makers := self._makers(request, side)):
             maker = makers[0]
             if met == FILLS_MAX:
@@ -471,7 +482,15 @@ class SlowVenue:
                 if leaves == 0:
                     code = Code.SELF_TRADE
                 continue
-            qty = min(leaves, maker.leaves)
+            qty = self._lots_to_trade(request, side, maker, min(leaves, maker.leaves))
+            if qty == 0:
+                opened = maker.leaves + maker.hidden
+                self._cancelled(request, Code.WOULD_NOT_REDUCE, maker, opened)
+                self._take_off(maker, opened)
+                continue
+            if qty < 0:
+                code = Code.OPEN_INTEREST_LIMIT
+                break
             self._trade(request, side, maker, qty)
             filled += qty
             leaves -= qty
@@ -484,6 +503,12 @@ class SlowVenue:
         elif code == Code.OK and filled == 0:
             code = Code.NO_LIQUIDITY
         return self._result(request, code, side, request.price, filled, leaves)
+
+    def _lots_to_take(self, request: Request, side: int) -> int:
+        return request.qty
+
+    def _lots_to_trade(self, request: Request, side: int, maker: Resting, qty: int) -> int:
+        return qty
 
     def _prevent_self_trade(self, request: Request, maker: Resting, leaves: int) -> int:
         opened = maker.leaves + maker.hidden
@@ -501,7 +526,8 @@ class SlowVenue:
             return leaves
         return leaves - overlap if request.mode == SelfTrade.DECREMENT else 0
 
-    def _trade(self, request: Request, side: int, maker: Resting, qty: int) -> None:
+    def _settle(self, request: Request, side: int, maker: Resting, qty: int) -> tuple[int, int]:
+        """Value moves; returns the taker's and the maker's fee."""
         market = self.markets[request.market]
         base, quote = qty * market.base_per_lot, maker.price * qty * market.quote_per_lot_tick
         taker_gets, maker_gets = (base, quote) if side == Side.BUY else (quote, base)
@@ -515,6 +541,10 @@ class SlowVenue:
         self._add(self.available, maker.account, given, maker_gets - maker_fee)
         self._add(self.available, 0, got, fee)
         self._add(self.available, 0, given, maker_fee)
+        return fee, maker_fee
+
+    def _trade(self, request: Request, side: int, maker: Resting, qty: int) -> None:
+        fee, maker_fee = self._settle(request, side, maker, qty)
         self.events.append(
             Line(
                 Kind.FILL,
@@ -568,6 +598,7 @@ class SlowVenue:
             display,
             expiry_ms,
             self.arrivals,
+            bool(request.flags & REDUCE_ONLY),
         )
 
     # -- taking off -------------------------------------------------------------------------------

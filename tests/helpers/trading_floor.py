@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.genesis import VENUE_ACCOUNT, Capacity
-from engine.layout import NONE, OrderFlag
+from engine.layout import NONE, MarketKind, OrderFlag
 from engine.markets.states import MarketStatus
 from engine.matching.kernels import run_orders
 from engine.records import ORDER_OP, STP_SHIFT, TIF_SHIFT, Op, SelfTrade, Side, TimeInForce
@@ -26,6 +26,7 @@ class MarketTerms:
     maker_fee_e6: int = 1000
     taker_fee_e6: int = 2500
     status: int = MarketStatus.OPEN
+    kind: int = MarketKind.SPOT
 
 
 @dataclass
