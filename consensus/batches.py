@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from consensus.effects import BatchReady
 from consensus.messages import BATCHES_PER_BLOCK_MAX, Block
 
-SETTLED_MAX = 65_536  # delivered batches remembered, so that a late copy is not proposed again
+SETTLED_MAX = 16_384  # delivered batches remembered, so that a late copy is not proposed again
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from node.remembered import Remembered
 
-DONE_MAX = 65_536  # executed digests remembered, so that late copies are not taken again
+DONE_MAX = 16_384  # executed digests remembered, so that late copies are not taken again
 COUNT_MAX = 8_192  # payloads of one origin; with `WANTED_MAX` below what the replica takes note of
 WANTED_MAX = 16_384  # digests asked for and not yet here
 

@@ -16,7 +16,7 @@ from node.wire import Refused
 
 PROVEN_KEPT = 64  # blocks
 PROVEN_BYTES_MAX = 32 << 20  # their journals; the newest stays, however long it is
-ENVELOPES_KEPT = 65_536  # the history has older ones by then
+ENVELOPES_KEPT = 32_768  # the history has older ones by then
 
 
 class RecentBlocks:

@@ -17,7 +17,7 @@ from node.network import Network
 from node.remembered import Remembered
 
 T = TypeVar("T")
-VERDICTS_MAX = 131_072  # a miss costs one more check of a signature
+VERDICTS_MAX = 65_536  # a miss costs one more check of a signature
 
 
 @dataclass(frozen=True)

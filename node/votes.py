@@ -13,7 +13,7 @@ from engine.journal import BlockResult
 from node.remembered import Remembered
 from node.services import ProvenBlock
 
-REMEMBERED_MAX = 65_536
+REMEMBERED_MAX = 16_384
 UNPROVEN_MAX = 4096  # executed blocks that still lack attestations
 UNPROVEN_BYTES_MAX = 64 << 20  # their journals; the oldest go unproven, but never the newest
 AHEAD_MAX = 1024  # blocks above the last executed one whose attestations are kept
