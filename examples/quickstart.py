@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from consensus.primitives.crypto import Ed25519Signer
+from consensus.primitives.errors import LedgerError
 from engine.commands import ListMarket, RegisterAsset
 from node.client import BlockingClient, Rejected
 from node.keys import new_seed
@@ -53,4 +54,7 @@ def main(testnet: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else ".kontor/testnet"))
+    try:
+        main(Path(sys.argv[1] if len(sys.argv) > 1 else ".kontor/testnet"))
+    except LedgerError as problem:  # no network file, no node that answers, a refusal: the message says which
+        sys.exit(f"{problem}\n(does `./kontor testnet up --flow none` run, in this directory?)")

@@ -59,6 +59,10 @@ class Home:
         return self.root / "data"
 
     @property
+    def ledger(self) -> Path:
+        return self.data / "ledger"
+
+    @property
     def validator_id(self) -> Path:
         """The id that the ledger gave to a node which was no founder."""
         return self.data / "validator-id"
@@ -214,8 +218,18 @@ _LOG_LEVELS = ("debug", "info", "warning", "error")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
+def check_home(root: Path) -> None:
+    """Raise `ConfigError` unless a node's directory is there."""
+    if not root.is_dir():
+        raise ConfigError(
+            f"{root} does not exist: name the home of a node, the folder that holds its config.toml"
+            f" (`kontor init --home {root}` makes a new one)"
+        )
+
+
 def load_config(path: Path) -> Config:
     """Read and check a config file. Raises `ConfigError`."""
+    check_home(path.parent)
     table = read_toml(path, "write one with `kontor init`")
     source = str(path)
     refuse_unknown(table, _SECTIONS, source)

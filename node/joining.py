@@ -28,7 +28,7 @@ def own_id(home: Home, config: Config) -> int:
     """The id of a home that has one, whoever gave it. Raises `ConfigError` before the ledger did."""
     if not config.node.joins:
         return config.node.id
-    known = _read(home)
+    known = read_id(home)
     if known is None:
         raise ConfigError(f"{home.root} has no id yet: the ledger gives it, when an admin adds its entry")
     return known
@@ -43,7 +43,7 @@ async def find_id(
 ) -> int:
     """The id under which the ledger knows `public_key`; waits until it does. `known` are client addresses
     beside those of the founders. Raises `ConfigError`."""
-    found = _read(home)
+    found = read_id(home)
     if found is not None:
         return found
     rounds = 0
@@ -57,7 +57,7 @@ async def find_id(
                 _write(home, place[0])
                 return place[0]
             if rounds % TELL_EVERY == 0:
-                report(f"waiting to be added: an admin runs `kontor validator add --entry FILE` ({why})")
+                report(f"waiting to be added: {why}")
             rounds += 1
             await trio.sleep(ASK_SECONDS)
 
@@ -68,7 +68,10 @@ async def _ask(client: Client, public_key: bytes) -> tuple[tuple[int, bytes] | N
     try:
         await client.sync_epochs()
     except NotConnected as error:
-        why = f"who validates now is not known: {error}"
+        why = (
+            f"who validates now is not known ({error}); if the founders have left, write the client"
+            " address of a node that is there into config.toml, as 'known' under [peers]"
+        )
     for member in client.epoch.members:
         if member.key == public_key:  # proved, whoever told
             places = {item.id: item.tls_certificate for item in client.reached}
@@ -96,7 +99,10 @@ async def _ask_rows(client: Client, public_key: bytes) -> tuple[tuple[int, bytes
     for word in words:
         if words.count(word) >= client.weak_quorum:
             return word, ""
-    return None, f"{len(words)} of {client.weak_quorum} validators know this node's key"
+    return None, (
+        f"an admin runs `kontor validator add --entry FILE` ({len(words)} of {client.weak_quorum} validators"
+        " know this node's key)"
+    )
 
 
 def _check_certificate(home: Home, validator: int, certificate: bytes) -> None:
@@ -107,7 +113,8 @@ def _check_certificate(home: Home, validator: int, certificate: bytes) -> None:
         )
 
 
-def _read(home: Home) -> int | None:
+def read_id(home: Home) -> int | None:
+    """The id that the ledger gave to this home; None: none yet. Raises `StorageError`."""
     try:
         return int(home.validator_id.read_text("ascii"))
     except FileNotFoundError:

@@ -209,13 +209,15 @@ def parse_network(table: Mapping[str, Any], source: str) -> Network:
 
 
 def load_entry(path: Path) -> Validator:
-    """The validator whose entry, as `kontor init` prints it, is in a file. Raises `ConfigError`."""
+    """The validator whose entry, as `kontor init` prints it, is in a file. Its id counts for nothing, and is
+    usually absent: the ledger gives one. Raises `ConfigError`."""
     table = read_toml(path, "it is what `kontor init` printed on the new node")
     refuse_unknown(table, {"validators": None}, str(path))
     entries = require(table, "validators", list, str(path))
     if len(entries) != 1:
         raise ConfigError(f"{path} has {len(entries)} entries; give the one of the new validator")
-    return _read_validator(entries[0], str(path), 0)
+    entry = {"id": 0, **entries[0]} if isinstance(entries[0], Mapping) else entries[0]
+    return _read_validator(entry, str(path), 0)
 
 
 def render_network(network: Network) -> str:
@@ -329,10 +331,18 @@ def _read_address(text: str, key: str, source: str) -> Address:
 
 
 def render_validator(validator: Validator) -> str:
-    """The text of one validator's entry."""
+    """The text of a validator's entry in the network file."""
+    return f"[[validators]]\nid = {validator.id}\n{_render_fields(validator)}"
+
+
+def render_entry(validator: Validator) -> str:
+    """The text of the entry of a validator that is still to be added; `load_entry` reads it back."""
+    head = "# The ledger gives the id, when an admin adds this entry.\n[[validators]]\n"
+    return head + _render_fields(validator)
+
+
+def _render_fields(validator: Validator) -> str:
     return (
-        "[[validators]]\n"
-        f"id = {validator.id}\n"
         f'consensus_key = "{validator.consensus_key.hex()}"\n'
         f'tls_certificate = "{base64.b64encode(validator.tls_certificate).decode()}"\n'
         f'peer_address = "{validator.peer_address}"\n'

@@ -89,6 +89,7 @@ from node.services import (
     TransferStatus,
     ValidatorsAnswer,
     VerdictCache,
+    describe_wedge,
 )
 from node.signer.opening import NodeSigner
 from node.signer.remote import RemoteSigner
@@ -161,6 +162,7 @@ class Node:
         self._nursery: trio.Nursery
         self._disk_seconds = 0.0  # of a small transaction, smoothed
         self._view = 0
+        self._wedged = 0  # the block at which the chain stood at the last turn
         self._syncs = False  # a state transfer was under way at the last turn
         parts.signer.on_refused = self._on_signature_refused
         self._halted = ""
@@ -428,6 +430,8 @@ class Node:
         metrics.step_seconds.observe(time.perf_counter() - started)
         if self._replica.view != self._view:
             self._note_view()
+        if self._replica.wedged != bool(self._wedged):
+            self._note_wedge()
         if self._replica.transfer is not None or self._syncs:
             self._note_transfer()
         return effects
@@ -659,6 +663,11 @@ class Node:
         self._parts.log.info(
             "view", epoch=epoch_of(self._view), view=round_of(self._view), primary=self._replica.primary
         )
+
+    def _note_wedge(self) -> None:
+        self._wedged = self._replica.boundary if self._replica.wedged else 0
+        if self._wedged:
+            self._parts.log.warning("wedged", height=self._wedged, what=describe_wedge(self._wedged))
 
     def _now_us(self) -> int:
         """Microseconds since the Unix epoch, as the system's clock says now. It follows that clock back, too:

@@ -97,6 +97,14 @@ class NodeStatus:
     votes: bool = True  # it is a validator of this epoch, and fit to vote
 
 
+def describe_wedge(height: int) -> str:
+    """Why the chain stands at `height`, and what leads on, for an operator."""
+    return (
+        f"the network was stopped at block {height:,} for an upgrade; to go on, stop every node, upgrade it,"
+        f" write 'resume_after = {height}' under [ledger] in its config.toml, and start it"
+    )
+
+
 class VerdictCache:
     """Envelopes whose signatures worker threads found valid, by digest; forgets the oldest.
 

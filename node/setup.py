@@ -9,7 +9,7 @@ from pathlib import Path
 
 from consensus.primitives.crypto import Ed25519Signer
 from consensus.primitives.errors import ConfigError
-from node.config import Config, Home, NodeSettings, TelemetrySettings, write_config
+from node.config import Config, Home, NodeSettings, PeerSettings, TelemetrySettings, write_config
 from node.keys import TlsIdentity, load_certificate, load_signer, new_seed, new_tls_identity, write_seed
 from node.network import Address, Capacity, Network, Rules, Validator, load_network, render_network
 from node.signer.opening import begin_record
@@ -145,14 +145,18 @@ def create_joiner(
     peer: Address,
     client: Address,
     adjust: Callable[[Config], Config] = lambda config: config,
+    known: tuple[str, ...] = (),
 ) -> Validator:
-    """A home for a network that runs already; return the entry that an admin adds. Its id is still open."""
+    """A home for a network that runs already; return the entry that an admin adds. Its id is still open.
+
+    `known` are client addresses of nodes to ask where few founders are left.
+    """
     settings = NodeSettings(joins=True, peer_listen=str(peer), client_listen=str(client))
     if home.config.exists():
         raise ConfigError(f"{home.config} exists: edit it, or choose another --home")
     write_network(home.network, network)
     validator = create_node_keys(home, 0, peer, client)
-    write_config(home.config, adjust(Config(node=settings)))
+    write_config(home.config, adjust(Config(node=settings, peers=PeerSettings(known=known))))
     return validator
 
 

@@ -23,7 +23,7 @@ from node.history import History
 from node.inbox import Inbox
 from node.ingress import serve_clients
 from node.introduction import Introduction, note_addresses
-from node.joining import find_id
+from node.joining import find_id, own_id
 from node.ledger import Ledger
 from node.memory import limit_heaps, trim_heaps
 from node.network import Address, Network, load_network, parse_address
@@ -33,7 +33,7 @@ from node.recent import RecentBlocks
 from node.recovery import Recovered, ready_batches, recover
 from node.reports import Reports
 from node.runtime import Node, Parts
-from node.services import VerdictCache
+from node.services import VerdictCache, describe_wedge
 from node.setup import check_node_identity
 from node.signer.opening import NodeSigner, open_signer
 from node.signer.ring import KeyRing
@@ -47,7 +47,7 @@ from node.storage import HomeLock
 from node.telemetry import Log, Metrics, serve_metrics
 from node.tls import ingress_context
 from node.transport import Transport
-from node.validators import Membership
+from node.validators import Endpoint, Membership
 from node.versions import check_versions
 from node.votes import ProofCollector, RememberingVerifier
 from node.warm import warm_kernels
@@ -56,6 +56,7 @@ MIB = 1 << 20
 # How long a worker thread may keep the interpreter while the loop waits for it. Python's 5 ms are a
 # whole round trip of the protocol.
 SWITCH_SECONDS = 0.0005
+ANY_HOST = ("0.0.0.0", "::")
 Report = Callable[[str], None]
 
 
@@ -130,7 +131,8 @@ async def _serve(
     if handle_signals:  # the process is ours alone
         limit_heaps()
     report(f"node {config.node.id} of chain {network.chain_id.hex()[:16]}: preparing the engine")
-    await trio.to_thread.run_sync(warm_kernels, report)
+    if not config.node.joins:  # else they were loaded while it asked for its id
+        await trio.to_thread.run_sync(warm_kernels, report)
     recovered = await trio.to_thread.run_sync(partial(_recover, network, stores, report))
     log.info("recovered", committed=recovered.committed, executed=recovered.executed)
     async with trio.open_nursery() as nursery:
@@ -138,8 +140,11 @@ async def _serve(
             sys.setswitchinterval(SWITCH_SECONDS)
             nursery.start_soon(trim_heaps)
             await nursery.start(_stop_on_signal, nursery.cancel_scope, report)
-        node = await nursery.start(_run, home, config, network, signer, stores, recovered, log)
+        node = await nursery.start(_run, home, config, network, signer, stores, recovered, log, report)
         report(f"node {config.node.id} at height {recovered.executed}: ready")
+        status = node.status()
+        if status.wedged:
+            report(f"node {config.node.id} waits: {describe_wedge(status.boundary)}")
         task_status.started(node)
 
 
@@ -173,6 +178,7 @@ async def _run(
     stores: Stores,
     recovered: Recovered,
     log: Log,
+    report: Report,
     task_status: trio.TaskStatus[Node],
 ) -> None:
     node, parts = build_node(home, config, network, signer, stores, recovered, log)
@@ -182,6 +188,9 @@ async def _run(
     clients = _listen_address(
         config.node.client_listen, place.client if place else None, "node.client_listen"
     )
+    for line in _elsewhere(recovered.executed, place, listen, clients):
+        log.warning("listens elsewhere", what=line)
+        report(line)
     async with trio.open_nursery() as nursery:
         if config.telemetry.metrics_listen:
             address = parse_address(config.telemetry.metrics_listen, "telemetry.metrics_listen")
@@ -426,10 +435,12 @@ def _one_error() -> Iterator[None]:
 
 
 def _open_log(home: Home, config: Config) -> Log:
+    """A node that joins logs without an id until the ledger has given it one."""
     settings = config.telemetry
+    context = {} if config.node.joins and not home.validator_id.exists() else {"node": own_id(home, config)}
     if settings.log_to_stderr:
-        return Log.to_stderr(settings.log_level, node=config.node.id)
-    return Log.to_file(home.log, settings.log_level, node=config.node.id)
+        return Log.to_stderr(settings.log_level, **context)
+    return Log.to_file(home.log, settings.log_level, **context)
 
 
 def _listen_address(text: str, default: Address | None, key: str) -> Address:
@@ -438,3 +449,18 @@ def _listen_address(text: str, default: Address | None, key: str) -> Address:
     if default is None:
         raise ConfigError(f"'{key}' is empty, and the ledger here does not tell where to listen: set it")
     return default
+
+
+def _elsewhere(height: int, place: Endpoint | None, peers: Address, clients: Address) -> list[str]:
+    """What an operator reads where this node listens elsewhere than the ledger tells the others: right behind
+    NAT, and a mistake after a move."""
+    if place is None:
+        return []
+    pairs = (("validators", "peer", peers, place.peer), ("clients", "client", clients, place.client))
+    return [
+        f"this node listens for {who} at {own}; its ledger, up to block {height}, says {told}. That is"
+        " right if it was moved since, or something forwards one to the other; else correct"
+        f" 'node.{name}_listen', or run `kontor validator move --to-{name}`"
+        for who, name, own, told in pairs
+        if own.port != told.port or (own.host != told.host and own.host not in ANY_HOST)
+    ]

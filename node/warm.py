@@ -1,12 +1,24 @@
 """Compile every kernel before joining: a node that compiles in its first block looks like a dead one.
 
 A scratch ledger runs one block of orders, is stored and restored. Compiled code is cached on disk, so
-this takes a minute the first time after an upgrade and about a second from then on.
+this takes some 40 s of one core the first time after an upgrade, and about a second from then on. Of the
+processes of one user that start together one compiles, and the others wait for what it leaves.
 """
 
+import fcntl
+import os
+import platform
+import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
 
+import numba
+
+import engine
 from consensus.primitives.crypto import Ed25519Signer
 from engine import commands
 from engine.batch import encode_batch
@@ -16,15 +28,29 @@ from engine.genesis import VENUE_ACCOUNT, Capacity, Genesis
 from engine.machine import Machine
 from engine.records import Op, Side
 
+Report = Callable[[str], None]
 SLOW_SECONDS = 3.0
+TELL_SECONDS = 10.0  # between two reports while it lasts
+WAIT_SECONDS_MAX = 900.0  # for another process that compiles; then this one does it, too
+POLL_SECONDS = 0.2
 _CHAIN = bytes(32)
 _SCRATCH_SEED = bytes(32)  # signs for a ledger that exists only here
 
 
-def warm_kernels(report: Callable[[str], None] = lambda line: None) -> float:
+def warm_kernels(report: Report = lambda line: None) -> float:
     """Run a block on a scratch ledger; returns the seconds it took. Blocks: call it in a thread."""
     started = time.perf_counter()
-    report("loading the engine's kernels (compiling them takes up to a minute, once after each upgrade)")
+    report("loading the engine's kernels")
+    with _told(started, report), _alone_if_new():
+        _run_scratch_ledger()
+    seconds = time.perf_counter() - started
+    if seconds > SLOW_SECONDS:
+        report(f"kernels are ready after {seconds:.0f} s")
+    return seconds
+
+
+def _run_scratch_ledger() -> None:
+    """Every kernel a block needs, once."""
     signer = Ed25519Signer(_SCRATCH_SEED)
     genesis = Genesis(_CHAIN, (signer.public_key,), Capacity(accounts=64, orders=4096, levels=8192))
     machine = Machine(genesis)
@@ -50,7 +76,81 @@ def warm_kernels(report: Callable[[str], None] = lambda line: None) -> float:
     )
     machine.apply(1, bytes(32), 1, [batch], None)
     Machine.restore(genesis, machine.snapshot(), machine.state_root())
-    seconds = time.perf_counter() - started
-    if seconds > SLOW_SECONDS:
-        report(f"kernels compiled in {seconds:.0f} s")
-    return seconds
+
+
+@contextmanager
+def _told(started: float, report: Report) -> Iterator[None]:
+    """Report every few seconds that it lasts, until it is done."""
+    done = threading.Event()
+
+    def tell() -> None:
+        while not done.wait(TELL_SECONDS):
+            report(
+                f"compiling the engine's kernels, for {time.perf_counter() - started:.0f} s now: once after"
+                " each upgrade, some 40 s of a free core, minutes on a busy machine"
+            )
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
+
+
+@contextmanager
+def _alone_if_new() -> Iterator[None]:
+    """Alone among this user's processes, unless one compiled the same kernels before; that is noted then.
+
+    A note that is wrong, since the cache was removed, costs several processes the same work, as does a file
+    that cannot be used.
+    """
+    stamp = _stamp()
+    try:
+        handle = os.open(_lock_path(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        yield
+        return
+    try:
+        is_new = os.fstat(handle).st_uid == os.getuid() and os.pread(handle, len(stamp), 0) != stamp
+        if not is_new or not _lock(handle):
+            yield
+            return
+        yield
+        os.pwrite(handle, stamp, 0)
+    finally:
+        os.close(handle)  # closing drops the lock
+
+
+def _lock(handle: int) -> bool:
+    """Wait for the lock; False: not to be had."""
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(POLL_SECONDS)
+        except OSError:
+            return False
+        else:
+            return True
+    return False
+
+
+def _lock_path() -> Path:
+    """One file for each user and installation."""
+    place = sha256(str(_engine()).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"kontor-kernels-{os.getuid()}-{place}"
+
+
+def _stamp() -> bytes:
+    """Changes with whatever compiled code depends on: sources, compiler, interpreter, machine, cache."""
+    sources = [(str(path), path.stat().st_mtime_ns) for path in sorted(_engine().rglob("*.py"))]
+    cache = str(numba.config.CACHE_DIR)
+    parts = (sources, numba.__version__, platform.python_version(), platform.machine(), cache)
+    return sha256(repr(parts).encode()).hexdigest().encode()
+
+
+def _engine() -> Path:
+    return Path(engine.__file__).parent

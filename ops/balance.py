@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consensus.primitives.errors import InputError
+from ops.peers import add_peers
 
 if TYPE_CHECKING:
     from ops.cli import Subparsers
@@ -31,6 +32,7 @@ def register(subparsers: "Subparsers") -> None:
     parser.add_argument("--asset", required=True, metavar="NAME", help="of what")
     parser.add_argument("--prove", action="store_true", help="check a quorum's signatures")
     parser.add_argument("--since", type=int, default=0, metavar="BLOCK", help="wait for a proof this recent")
+    add_peers(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=show)
 
@@ -39,7 +41,7 @@ def show(args: argparse.Namespace) -> int:
     """Print the balance. Raises `NotFound` if there is none."""
     if args.since and not args.prove:
         raise InputError("SINCE", "--since is about proofs: add --prove")
-    row = _ask(args.network, args.account, args.asset, args.since if args.prove else None)
+    row = _ask(args, args.since if args.prove else None)
     if args.json:
         print(json.dumps(row))
         return 0
@@ -48,7 +50,7 @@ def show(args: argparse.Namespace) -> int:
     return 0
 
 
-def _ask(network_file: Path, account: int, asset: str, since: int | None) -> dict[str, Any]:
+def _ask(args: argparse.Namespace, since: int | None) -> dict[str, Any]:
     """`since` None: without a proof."""
     import trio
 
@@ -58,18 +60,20 @@ def _ask(network_file: Path, account: int, asset: str, since: int | None) -> dic
     from node.network import load_network
 
     async def ask() -> dict[str, Any]:
-        async with open_client(load_network(network_file), Ed25519Signer(new_seed())) as client:
-            if since is not None:
+        network, key = load_network(args.network), Ed25519Signer(new_seed())
+        async with open_client(network, key, peers=args.peer) as client:
+            if args.peer or since is not None:
                 await client.sync_epochs()
-                proven: ProvenBalance = await client.prove_balance(account, asset, since)
+            if since is not None:
+                proven: ProvenBalance = await client.prove_balance(args.account, args.asset, since)
                 return {
                     "height": proven.height,
                     "available": str(proven.available),
                     "held": str(proven.held),
                 }
-            for row in await client.balances(account):
-                if row.asset == asset:
+            for row in await client.balances(args.account):
+                if row.asset == args.asset:
                     return {"available": str(row.available), "held": str(row.held)}
-            raise NotFound(f"account {account} has no balance of {asset}, as one node says")
+            raise NotFound(f"account {args.account} has no balance of {args.asset}, as one node says")
 
     return trio.run(ask)

@@ -104,7 +104,7 @@ def save_epochs(args: argparse.Namespace) -> int:
         raise ConfigError(f"{args.out} exists: choose another --out")
     proofs = _ask_epochs(args, None)
     args.out.write_text("".join(RECEIPTS.encode(proof).hex() + "\n" for proof in proofs), "ascii")
-    print(json.dumps(len(proofs)) if args.json else f"{len(proofs)} changes of validators are in {args.out}")
+    print(json.dumps(len(proofs)) if args.json else f"changes of validators in {args.out}: {len(proofs)}")
     return 0
 
 
@@ -156,7 +156,7 @@ def write(args: argparse.Namespace) -> int:
         path = args.out / f"conviction-{number}.hex"
         path.write_text(proof.hex() + "\n", "ascii")
         paths.append(str(path))
-    print(json.dumps(paths) if args.json else f"{len(paths)} proofs are in {args.out}")
+    print(json.dumps(paths) if args.json else f"proofs in {args.out}: {len(paths)}")
     return 0
 
 

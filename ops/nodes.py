@@ -11,6 +11,7 @@ from consensus.primitives.errors import ConfigError
 if TYPE_CHECKING:
     from trio import CancelScope
 
+    from node.config import Config, Home
     from ops.cli import Subparsers
 
 INIT_HELP = """\
@@ -29,9 +30,9 @@ the node may be started before that: it waits, then follows, and votes from its 
 
 START_HELP = """\
 Runs the node whose home is DIR until SIGTERM or Ctrl-C. The first start after an installation
-compiles the engine's kernels, which takes up to a minute; later starts load them. The log is DIR/node.log
-unless config.toml says otherwise. After a crash or a power cut, start it again: it recovers from
-its ledger, and never signs two different votes.
+compiles the engine's kernels: some 40 s of a free core, longer on a busy machine; it says how far it is.
+Later starts load them in seconds. The log is DIR/node.log unless config.toml says otherwise. After a
+crash or a power cut, start it again: it recovers from its ledger, and never signs two different votes.
 """
 
 NEW_HELP = """\
@@ -54,6 +55,13 @@ def register(subparsers: "Subparsers") -> None:
         "--as-validator",
         action="store_true",
         help="with --join: make a home for a validator that is still to be added to a running network",
+    )
+    init.add_argument(
+        "--known",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="with --as-validator: client address of a node to ask where the founders have left; repeatable",
     )
     init.add_argument("--join", type=Path, metavar="FILE", help="the network.toml of a finished network")
     init.set_defaults(run=init_node)
@@ -83,14 +91,17 @@ def register(subparsers: "Subparsers") -> None:
 
 def init_node(args: argparse.Namespace) -> int:
     """Make keys and config, or add the network file to a home that has them."""
-    from node.config import Config, Home, NodeSettings, load_config, write_config
-    from node.network import load_network, parse_address, render_validator
+    from node.config import Config, Home, NodeSettings, check_hints, load_config, write_config
+    from node.network import load_network, parse_address, render_entry, render_validator
     from node.setup import check_node_identity, create_joiner, create_node_keys, write_network
     from node.signer.opening import signer_key
 
     home = Home(args.home)
     if args.as_validator and args.join is None:
         raise ConfigError("--as-validator needs --join FILE: the network.toml of the running network")
+    if args.known and not args.as_validator:
+        raise ConfigError("--known is for --as-validator: founders find each other by network.toml")
+    check_hints(args.known, "--known")
     if args.join is not None and not args.as_validator:
         network = load_network(args.join)
         own = load_config(home.config)
@@ -100,8 +111,8 @@ def init_node(args: argparse.Namespace) -> int:
         return 0
     peer, client = parse_address(args.peer, "--peer"), parse_address(args.client, "--client")
     if args.as_validator:
-        validator = create_joiner(home, load_network(args.join), peer, client)
-        print(f"# The entry of a new validator\n{render_validator(validator)}", end="")
+        validator = create_joiner(home, load_network(args.join), peer, client, known=tuple(args.known))
+        print(render_entry(validator), end="")
         print(
             f"{home.root} is ready: give the entry to an admin, and run `kontor start --home {home.root}`",
             file=sys.stderr,
@@ -152,15 +163,23 @@ def show_keys(args: argparse.Namespace) -> int:
     from node.network import load_network
 
     home = Home(args.home)
-    certificate = load_certificate(home.tls_certificate)
-    print(f"node id          {load_config(home.config).node.id}")
-    socket = load_config(home.config).signer.socket
+    config, certificate = load_config(home.config), load_certificate(home.tls_certificate)
+    validator = _describe_id(home, config)
+    print(f"node id          {validator}")
+    socket = config.signer.socket
     key = f"held by the signer at {socket}" if socket else load_signer(home.consensus_seed).public_key.hex()
     print(f"consensus key    {key}")
     print(f"tls certificate  {digest('kontor.certificate', certificate).hex()} (digest)")
     if home.network.exists():
         print(f"chain id         {load_network(home.network).chain_id.hex()}")
     return 0
+
+
+def _describe_id(home: "Home", config: "Config") -> str:
+    from node.joining import read_id
+
+    found = read_id(home) if config.node.joins else config.node.id
+    return "none yet: the ledger gives it" if found is None else str(found)
 
 
 def new_key(args: argparse.Namespace) -> int:

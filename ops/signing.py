@@ -89,13 +89,14 @@ def register(subparsers: "Subparsers") -> None:
 
 def run_signer(args: argparse.Namespace) -> int:
     """Serve votes until a signal."""
-    from node.config import Home
+    from node.config import Home, check_home
     from node.keys import load_signer
     from node.signer.opening import open_record
     from node.signer.server import SignerServer
 
     if args.home is None:
         raise ConfigError("whose key is it? Give --home DIR, or see `kontor signer --help`")
+    check_home(args.home)
     home = Home(args.home)
     path = args.listen or home.signer_socket
     with open_record(home, _chain_of(home)) as record:
@@ -117,9 +118,10 @@ def _chain_of(home: "Home") -> bytes | None:
 
 def export_record(args: argparse.Namespace) -> int:
     """Write a record to a file and retire it here."""
-    from node.config import Home
+    from node.config import Home, check_home
     from node.signer.migrate import export_record
 
+    check_home(args.home)
     summary = export_record(Home(args.home), args.out)
     _print(args, {"home": str(args.home), "file": str(args.out), **summary}, [
         f"{args.home} signs no more; {args.out} holds {summary['votes']} votes above"
@@ -145,7 +147,7 @@ def import_record(args: argparse.Namespace) -> int:
 def recover_node(args: argparse.Namespace) -> int:
     """Make a new identity in place of a lost one."""
     from node.config import Home
-    from node.network import parse_address, render_validator
+    from node.network import parse_address, render_entry
     from node.signer.recovery import make_new_identity
 
     home = Home(args.home)
@@ -153,7 +155,7 @@ def recover_node(args: argparse.Namespace) -> int:
     old, validator, aside = make_new_identity(home, args.old, peer, client)
     entry = home.root / f"validator-{validator.consensus_key.hex()[:8]}.toml"
     with entry.open("x", encoding="ascii") as file:
-        file.write(render_validator(validator))
+        file.write(render_entry(validator))
     words = ["kontor", "validator", "replace", str(old), "--entry", str(entry)]
     words += ["--network", str(home.network), "--admin", str(args.admin or _find_admin(home))]
     command = shlex.join(words)

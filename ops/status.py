@@ -76,6 +76,14 @@ def show_status(args: argparse.Namespace) -> int:
                 print(f"node {node} has halted: {answer.halted}", file=sys.stderr)
             elif answer.transfer is not None:
                 print(f"node {node} is fetching its state: {describe_transfer(answer.transfer)}")
+        for line in describe_wedges(answers):
+            print(line)
+        if all(isinstance(answer, str) for answer in answers.values()):
+            print(
+                "nobody answered: do the nodes run? Where the founders have left, name the client address of a"
+                " node that is there with --peer HOST:PORT",
+                file=sys.stderr,
+            )
     return 0 if all(not isinstance(item, str) and not item.halted for item in answers.values()) else 1
 
 
@@ -163,6 +171,17 @@ def describe_transfer(transfer: "TransferStatus") -> str:
     return f"{done}, {transfer.bytes / 1e6:,.0f} MB at {rate / 1e6:,.1f} MB/s, about {left_s:,.0f} s left"
 
 
+def describe_wedges(answers: "dict[int, StatusView | str]") -> list[str]:
+    """Where nodes stand at a wedge, and what leads on; one line for each block."""
+    from node.services import describe_wedge
+
+    places: dict[int, list[str]] = {}
+    for node, answer in answers.items():
+        if not isinstance(answer, str) and answer.wedged:
+            places.setdefault(answer.boundary, []).append(str(node))
+    return [f"nodes {', '.join(nodes)}: {describe_wedge(height)}" for height, nodes in sorted(places.items())]
+
+
 def _votes(answer: "StatusView") -> str:
     if answer.halted:
         return "[red]halted[/red]"
@@ -174,9 +193,12 @@ def _votes(answer: "StatusView") -> str:
 
 
 def _network_file(args: argparse.Namespace) -> Path:
+    from node.config import check_home
+
     if args.network is not None:
         return Path(args.network)
     if args.home is not None:
+        check_home(args.home)
         return Path(args.home) / "network.toml"
     local = Path(".kontor") / "testnet" / "network.toml"
     if not local.exists():

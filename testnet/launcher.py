@@ -28,7 +28,7 @@ from node.views import StatusView
 Report = Callable[[str], None]
 STOP_SECONDS = 20.0  # for a clean stop; then SIGKILL
 POLL_SECONDS = 0.05
-START_SECONDS = 120.0  # a node that compiles its kernels takes up to a minute
+START_SECONDS = 120.0  # the kernels are compiled before, by whoever launches
 LOG_TAIL_LINES = 12
 PORT_FIRST, PORT_LAST, PORT_STEP = 17_000, 32_000, 300  # below what systems hand out by themselves
 LAUNCHED_ENVIRONMENT = {"PYTHONUNBUFFERED": "1"}

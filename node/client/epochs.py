@@ -112,7 +112,7 @@ class Follower:
             self._find_addresses()
             return self.light.epoch
         raise NotConnected(
-            f"{count()} of {self.light.replicas.quorum} validators told of validators: {self._last}"
+            f"{count()} of {self.light.replicas.quorum} validators said who validates now: {self._last}"
         )
 
     async def _ask_everybody(self, ask: Ask, is_done: Callable[[], bool]) -> None:

@@ -18,7 +18,7 @@ from consensus.primitives.errors import ConfigError
 from consensus.signing import Floor
 
 LEDGER_ID_SIZE = 16
-_REMEDY = "put back the ledger as it was when the node stopped, or run `kontor recover`"
+REMEDY = "put back the ledger as it was when the node stopped, or run `kontor recover`"
 
 
 class VotingLedger(Protocol):
@@ -55,14 +55,14 @@ def standing_of(ledger: VotingLedger) -> Standing:
 def check_standing(ledger_id: bytes, turn: int, floor: Floor, standing: Standing) -> None:
     """Raise `ConfigError` unless a record with these marks may go on with the ledger at `standing`."""
     if standing.ledger_id != ledger_id:
-        raise ConfigError(f"this ledger is not the one the key voted with: {_REMEDY}")
+        raise ConfigError(f"this ledger is not the one the key voted with: {REMEDY}")
     if turn > standing.turns + 1:
         raise ConfigError(
             f"this ledger is an older copy of the one the key voted with: it ends at transaction"
-            f" {standing.turns}, the key signed in {turn}: {_REMEDY}"
+            f" {standing.turns}, the key signed in {turn}: {REMEDY}"
         )
     if floor.view > standing.view or floor.seq > standing.low:
         raise ConfigError(
             f"this ledger knows less than the key's record: it stands at (view {standing.view}, seq"
-            f" {standing.low}), the record's floor is {tuple(floor)}: {_REMEDY}"
+            f" {standing.low}), the record's floor is {tuple(floor)}: {REMEDY}"
         )

@@ -11,7 +11,7 @@ from consensus.signing import SignatureRefused, VoteSigner
 from node.config import Config, Home
 from node.keys import load_signer
 from node.network import Network
-from node.signer.binding import VotingLedger
+from node.signer.binding import REMEDY, VotingLedger
 from node.signer.local import LocalSigner
 from node.signer.record import SigningRecord
 from node.signer.remote import RemoteSigner
@@ -72,6 +72,10 @@ def open_signer(home: Home, config: Config, network: Network) -> Iterator[NodeSi
             remote.close()
         return
     with open_record(home, network.chain_id) as record:
+        if record.ledger_id and not home.ledger.exists():  # a joiner would ask for its id for ever
+            raise ConfigError(
+                f"{home.ledger} is gone, and a new ledger is not the one the key voted with: {REMEDY}"
+            )
         first = LocalSigner(load_signer(home.consensus_seed), network.chain_id, record)
         ring = KeyRing(home, network.chain_id, first)
         try:

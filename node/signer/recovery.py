@@ -10,7 +10,7 @@ from node.config import Config, Home, load_config, write_config
 from node.joining import own_id
 from node.keys import load_certificate, load_signer
 from node.ledger import Ledger
-from node.network import Address, Validator, load_network
+from node.network import Address, Validator, load_network, parse_address
 from node.setup import create_node_keys
 from node.signer.binding import check_standing, standing_of
 from node.signer.journal import sync_folder
@@ -27,10 +27,10 @@ def make_new_identity(
 
     Raises `ConfigError` if the home can still sign, or if it is not known who is to be replaced.
     """
+    old = _find_old(home) if old_id is None else old_id  # first: a refusal leaves no folder behind
     home.root.mkdir(parents=True, exist_ok=True)
     with HomeLock(home.data):
         config = load_config(home.config) if home.config.exists() else Config()
-        old = _find_old(home) if old_id is None else old_id
         _check_lost(home, config)
         aside = _put_aside(home)
         validator = create_node_keys(home, 0, peer, client)
@@ -38,12 +38,18 @@ def make_new_identity(
             config.node,
             id=0,
             joins=True,  # the ledger gives the id
-            peer_listen=config.node.peer_listen or str(peer),
-            client_listen=config.node.client_listen or str(client),
+            peer_listen=_listen_at(config.node.peer_listen, peer, "node.peer_listen"),
+            client_listen=_listen_at(config.node.client_listen, client, "node.client_listen"),
         )
         changed = replace(config, node=node, signer=replace(config.signer, socket=""))
         write_config(home.config, changed)
     return old, validator, aside
+
+
+def _listen_at(before: str, told: Address, key: str) -> str:
+    """Where it listens, if others are told that it is at `told`: as before if that has the same port, since
+    the host may differ by right (0.0.0.0, NAT); else there."""
+    return before if before and parse_address(before, key).port == told.port else str(told)
 
 
 def _find_old(home: Home) -> int:

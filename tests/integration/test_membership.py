@@ -270,7 +270,7 @@ async def test_who_knows_founders_that_left_joins_and_reads_by_one_address_given
             # A client without the address is told why; with it, it follows every change since genesis.
             async with open_client(cluster.network, cluster.homes.admin_seed) as client:
                 client.timeout_s = 0.2
-                with pytest.raises(NotConnected, match="0 of 1 validators told of validators"):
+                with pytest.raises(NotConnected, match="0 of 1 validators said who validates now"):
                     await client.sync_epochs()
             async with open_client(cluster.network, cluster.homes.admin_seed, peers=[known]) as client:
                 assert (await client.sync_epochs()).number == 2

@@ -6,6 +6,7 @@ import pytest
 
 from node.config import Home, load_config
 from node.keys import load_signer
+from node.network import load_entry
 from node.setup import create_network
 from ops import cli
 
@@ -114,3 +115,54 @@ def test_testnet_init_writes_files_for_several_hosts_once(tmp_path, capsys):
     assert "never overwritten" in capsys.readouterr().err
     assert cli.main([*words[:3], str(tmp_path / "other"), "--hosts", "10.0.0.1,10.0.0.2"]) == 2
     assert "2 hosts were given for 4 nodes" in capsys.readouterr().err
+
+
+def test_the_entry_of_a_newcomer_has_no_id_and_whom_it_asks_goes_to_its_config(tmp_path, capsys):
+    network = str(create_network(tmp_path / "net", 4).network_file)
+    words = ["init", "--home", str(tmp_path / "new"), "--join", network, "--known", "10.0.0.9:7100"]
+    assert cli.main(words) == 2
+    assert "--known is for --as-validator" in capsys.readouterr().err
+    assert cli.main([*words[:-1], "10.0.0.9:0", "--as-validator"]) == 2
+    assert "port 0 cannot be connected to" in capsys.readouterr().err
+    assert cli.main([*words, "--as-validator", "--peer", "10.0.0.8:7000"]) == 0
+    entry = tmp_path / "entry.toml"
+    entry.write_text(capsys.readouterr().out)
+    assert "\nid" not in entry.read_text()
+    home = Home(tmp_path / "new")
+    assert load_entry(entry).consensus_key == load_signer(home.consensus_seed).public_key
+    assert load_config(home.config).peers.known == ("10.0.0.9:7100",)
+    entry.write_text(f"{entry.read_text()}id = 7\n")  # as former versions printed it
+    assert str(load_entry(entry).peer_address) == "10.0.0.8:7000"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["start"],
+        ["heal"],
+        ["keys", "show"],
+        ["signer"],
+        ["signer", "export", "--out", "record"],
+        ["status"],
+        ["recover"],
+    ],
+)
+def test_a_home_that_is_not_there_is_named_and_not_begun(tmp_path, capsys, words):
+    assert cli.main([*words, "--home", str(tmp_path / "missing")]) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path / "missing") in said and ("kontor init" in said or "--old" in said)
+    assert "testnet" not in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_joiner_without_an_id_says_so_instead_of_id_0(tmp_path, capsys):
+    network = str(create_network(tmp_path / "net", 4).network_file)
+    home = Home(tmp_path / "new")
+    assert cli.main(["init", "--home", str(home.root), "--join", network, "--as-validator"]) == 0
+    capsys.readouterr()
+    assert cli.main(["keys", "show", "--home", str(home.root)]) == 0
+    assert "node id          none yet" in capsys.readouterr().out
+    home.data.mkdir()
+    home.validator_id.write_text("9\n")
+    assert cli.main(["keys", "show", "--home", str(home.root)]) == 0
+    assert "node id          9\n" in capsys.readouterr().out

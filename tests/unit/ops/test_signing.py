@@ -10,7 +10,7 @@ from node import ledger
 from node.config import Home, load_config
 from node.keys import load_signer
 from node.ledger import Ledger
-from node.network import load_network
+from node.network import load_entry, load_network
 from node.setup import create_network
 from node.signer import record
 from node.signer.opening import open_signer
@@ -164,10 +164,34 @@ def test_recover_knows_the_id_that_the_ledger_gave(home, capsys):
     assert json.loads(capsys.readouterr().out)["old"] == 9
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("0.0.0.0:7003", "0.0.0.0:7003"), ("10.0.0.3:7000", "10.0.0.9:7003")]
+)
+def test_a_recovered_node_listens_where_its_entry_says(home, before, after):
+    text = home.config.read_text()
+    home.config.write_text(text.replace('peer_listen = ""', f'peer_listen = "{before}"'))
+    shutil.rmtree(home.signer)
+    assert cli.main(["recover", "--home", str(home.root), "--peer", "10.0.0.9:7003"]) == 0
+    node = load_config(home.config).node
+    assert (node.peer_listen, node.client_listen) == (after, "127.0.0.1:7100")
+    (entry,) = home.root.glob("validator-*.toml")
+    assert str(load_entry(entry).peer_address) == "10.0.0.9:7003" and "\nid" not in entry.read_text()
+
+
+def test_a_joiner_that_lost_its_ledger_is_told_at_once_and_asks_nobody(home, capsys):
+    bind(home)
+    text = home.config.read_text()
+    home.config.write_text(text.replace("joins = false", "joins = true"))
+    shutil.rmtree(home.data)
+    assert cli.main(["start", "--home", str(home.root)]) == 2
+    assert "not the one the key voted with" in capsys.readouterr().err
+
+
 def test_recover_on_an_empty_disk_asks_whom_to_replace(tmp_path, capsys):
     words = ["recover", "--home", str(tmp_path / "fresh")]
     assert cli.main(words) == 2
     assert "--old" in capsys.readouterr().err
+    assert not (tmp_path / "fresh").exists()
     assert cli.main([*words, "--old", "1", "--admin", "a b.seed"]) == 0
     said = capsys.readouterr().out
     assert "kontor validator replace 1 --entry" in said and "--admin 'a b.seed'" in said

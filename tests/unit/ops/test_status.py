@@ -4,7 +4,7 @@ from rich.console import Console
 
 from node.services import TransferStatus
 from node.views import StatusView
-from ops.status import WIDE, describe_transfer, status_table
+from ops.status import WIDE, describe_transfer, describe_wedges, status_table
 
 
 def view(replica: int, **changes) -> StatusView:
@@ -62,3 +62,10 @@ def test_a_node_that_fetches_its_state_says_how_far_it_is():
     assert "not known" in describe_transfer(TransferStatus(4096, 0, 0, 0, 0))
     assert "offered" in describe_transfer(TransferStatus(0, 0, 0, 0, 0))
     assert describe_transfer(TransferStatus(8, 6, 0, 0, 0)) == "height 8, 0 of 6 chunks"
+
+
+def test_a_wedge_is_named_with_the_setting_that_leads_on():
+    answers = {0: view(0, wedged=True, boundary=4096), 1: "no answer", 2: view(2, wedged=True, boundary=4096)}
+    (line,) = describe_wedges(answers)
+    assert line.startswith("nodes 0, 2: ") and "block 4,096" in line and "resume_after = 4096" in line
+    assert describe_wedges({0: view(0, boundary=4096)}) == []
