@@ -230,7 +230,11 @@ def check_home(root: Path) -> None:
 def load_config(path: Path) -> Config:
     """Read and check a config file. Raises `ConfigError`."""
     check_home(path.parent)
-    table = read_toml(path, "write one with `kontor init`")
+    table = read_toml(
+        path,
+        "put it back, or write a new one; a founder's needs 'id = N' under [node], that of a validator which"
+        " was added later 'joins = true', 'peer_listen' and 'client_listen', and all else has a default",
+    )
     source = str(path)
     refuse_unknown(table, _SECTIONS, source)
     sections: dict[str, Any] = {

@@ -39,7 +39,7 @@ FORMAT = 1
 FRAME_BYTES_MAX = 64 << 20  # one message between validators; the longest is a new view
 ADMIN_KEYS_MAX = 16
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
-_REMEDY = "create a network with `kontor testnet init`, or copy the file from another validator"
+_REMEDY = "copy the file from another validator, or create a network with `kontor testnet init`"
 
 
 @dataclass(frozen=True)

@@ -183,10 +183,11 @@ def check_node_identity(home: Home, network: Network, node_id: int, public_key: 
     validator = network.validators[node_id]
     own = load_signer(home.consensus_seed).public_key if public_key is None else public_key
     if own != validator.consensus_key:
-        where = home.consensus_seed if public_key is None else "what the signer holds"
+        where = home.consensus_seed if home.consensus_seed.exists() else "what the signer holds"
         raise ConfigError(
-            f"{where} is not the key of validator {node_id} in {home.network}:"
-            " correct 'node.id', or use the network file that this key belongs to"
+            f"{where} is not the key of validator {node_id} in {home.network}: correct 'node.id' in"
+            f" {home.config} (where the ledger gave the id, set 'joins = true'), or use the network file that"
+            " this key belongs to"
         )
     if load_certificate(home.tls_certificate) != validator.tls_certificate:
         raise ConfigError(

@@ -84,11 +84,10 @@ def _told(started: float, report: Report) -> Iterator[None]:
     done = threading.Event()
 
     def tell() -> None:
+        why = ": once after each upgrade, some 40 s of a free core, minutes on a busy machine"
         while not done.wait(TELL_SECONDS):
-            report(
-                f"compiling the engine's kernels, for {time.perf_counter() - started:.0f} s now: once after"
-                " each upgrade, some 40 s of a free core, minutes on a busy machine"
-            )
+            report(f"compiling the engine's kernels, for {time.perf_counter() - started:.0f} s now{why}")
+            why = ""
 
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()

@@ -80,8 +80,8 @@ def show_status(args: argparse.Namespace) -> int:
             print(line)
         if all(isinstance(answer, str) for answer in answers.values()):
             print(
-                "nobody answered: do the nodes run? Where the founders have left, name the client address of a"
-                " node that is there with --peer HOST:PORT",
+                "nobody answered: do the nodes run? Where the founders have left, name the client address"
+                " of a node that is there with --peer HOST:PORT",
                 file=sys.stderr,
             )
     return 0 if all(not isinstance(item, str) and not item.halted for item in answers.values()) else 1

@@ -86,7 +86,7 @@ def test_a_wrong_config_is_refused_with_key_and_remedy(tmp_path: Path, text: str
 
 
 def test_a_missing_config_says_how_to_get_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="kontor init"):
+    with pytest.raises(ConfigError, match="put it back, or write a new one"):
         load_config(tmp_path / "config.toml")
 
 
