@@ -11,6 +11,8 @@ Start with `machine` (how a block is applied), then `layout` and `records` (ever
     plugins, events       which plugins a ledger has; journal lines that they add
     authority             which key may do what
     accounts/, markets/, lifetimes/, auctions/, perpetuals/, validators/   the plugins
+    oracle/, breakers/    prices by consensus; what stops when they move, or somebody says so
+    timelock/             rules change only after a time in which everybody can see it
     matching/, clearing/, margin/   compiled rules of the order path
     compiled, fixed_point what kernels are made with
     journal               what a block did: chunks, roots, proofs
