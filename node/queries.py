@@ -6,7 +6,7 @@ from typing import Any
 from consensus.messages import EPOCHS_FETCH_MAX
 from consensus.primitives.crypto import PUBLIC_KEY_SIZE
 from consensus.primitives.errors import InputError
-from node import views
+from node import price_views, views
 from node.receipts import RECEIPTS
 from node.services import Services
 from node.wire import Detail, Refused, Request, take_params
@@ -60,6 +60,12 @@ def find_query(request: Request) -> Query:
         case "convictions":
             take_params(request)
             return lambda services: _rows(services, views.view_convictions)
+        case "feeds":
+            take_params(request)
+            return lambda services: _rows(services, price_views.view_feeds)
+        case "breakers":
+            take_params(request)
+            return lambda services: _rows(services, price_views.view_breakers)
     raise InputError(Refused.UNKNOWN_METHOD, f"no method {request.method!r}; one of {', '.join(METHODS)}")
 
 
@@ -81,6 +87,8 @@ METHODS = (
     "validators",
     "membership",
     "convictions",
+    "feeds",
+    "breakers",
 )
 
 

@@ -14,6 +14,7 @@ from engine.layout import NONE, OrderFlag
 from engine.machine import Machine
 from engine.state import unpack_name
 from engine.validators.convictions import read_evidence
+from node.price_views import BreakerView, FeedView
 from node.services import NodeStatus, TransferStatus
 
 ORDERS_SHOWN_MAX = 10_000
@@ -181,6 +182,8 @@ VIEWS = Codec(
     ValidatorView,
     MembershipView,
     ConvictionView,
+    FeedView,
+    BreakerView,
 )
 
 

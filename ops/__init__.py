@@ -6,6 +6,7 @@
     validators.py   validator: who votes, and changing it while the network runs
     evidence.py     evidence: convictions and their proofs
     peers.py    --peer: where else the network can be reached
+    prices.py   breakers, oracle: what stopped, stopping it, feeds of prices
     status.py   status: what running nodes say about themselves
     debug.py    heal, debug replay: a node whose state went wrong
     checks.py   test: format, lint, types and tests

@@ -14,7 +14,7 @@ from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from consensus.primitives.errors import ConfigError, InputError, LedgerError
-from ops import balance, checks, debug, evidence, nodes, signing, status, validators
+from ops import balance, checks, debug, evidence, nodes, prices, signing, status, validators
 
 if TYPE_CHECKING:
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -88,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     validators.register(subparsers)
     evidence.register(subparsers)
     balance.register(subparsers)
+    prices.register(subparsers)
     debug.register(subparsers)
     checks.register(subparsers)
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):

@@ -30,7 +30,7 @@ from engine.commands import EXPIRY_NEVER
 from engine.envelope import Envelope, decode, encode_commands, encode_orders, orders_array
 from engine.layout import SCOPES_ALL
 from engine.records import Code
-from node import views
+from node import price_views, views
 from node.client import orders as ops
 from node.client.balances import prove_balance
 from node.client.epochs import Follower
@@ -407,6 +407,14 @@ class Client:
     async def convictions(self, node: int | None = None) -> list[views.ConvictionView]:
         """Whom evidence convicted, each with its proof, as one node says."""
         return await self._view_list("convictions", views.ConvictionView, node=node)
+
+    async def feeds(self) -> list[price_views.FeedView]:
+        """The oracle's feeds, as one node says."""
+        return await self._view_list("feeds", price_views.FeedView)
+
+    async def breakers(self) -> list[price_views.BreakerView]:
+        """Every market's prices and breaker, and that of all together, as one node says."""
+        return await self._view_list("breakers", price_views.BreakerView)
 
     async def listing(self, refresh: bool = False) -> Listing:
         """Assets and markets as f+1 nodes tell them alike: one that lied about a tick could make us sign
