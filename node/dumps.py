@@ -175,9 +175,9 @@ def replay_dump(path: Path) -> Replay:
             f" {_name(own_versions()._asdict())}: replay it with the version that wrote it"
         )
     network = load_network(path / "network.toml")
-    machine = _load_base(path, network, base)
+    machine = load_base(path, network, base)
     interval = network.rules.checkpoint_interval
-    blocks = tuple(_run_block(machine, *item, interval) for item in _read_blocks(path / "blocks", base))
+    blocks = tuple(_run_block(machine, *item, interval) for item in read_blocks(path / "blocks", base))
     side = "incomplete"
     if blocks and blocks[-1].seq == seq:
         side = next((name for name, result in sides.items() if result == blocks[-1].result), "neither")
@@ -190,7 +190,8 @@ def _name(versions: Mapping[str, object]) -> str:
     return " and ".join(f"{name} {number}" for name, number in versions.items())
 
 
-def _load_base(path: Path, network: Network, base: int) -> Machine:
+def load_base(path: Path, network: Network, base: int) -> Machine:
+    """The machine at the dump's base."""
     if base == 0:
         return Machine(network.genesis)
     if not (path / "base").is_dir():
@@ -209,7 +210,8 @@ def _load_base(path: Path, network: Network, base: int) -> Machine:
         snapshots.close()
 
 
-def _read_blocks(path: Path, base: int) -> Iterator[tuple[CommitCert, Sequence[bytes]]]:
+def read_blocks(path: Path, base: int) -> Iterator[tuple[CommitCert, Sequence[bytes]]]:
+    """The blocks behind `base`, with their payloads."""
     expected = base + 1
     try:
         with path.open("rb") as file:

@@ -60,21 +60,24 @@ class Turn:
 class Ledger:
     """The durable log of one replica. Methods may be called from any thread."""
 
-    def __init__(self, path: Path, chain_id: bytes, replica: int, map_bytes: int) -> None:
+    def __init__(self, path: Path, chain_id: bytes, replica: int | None, map_bytes: int) -> None:
         """Open or create. Raises `ConfigError` if it belongs to another network or replica,
         `WrongVersion` if it has another format, and `StorageError` if it cannot be used.
 
-        Whoever goes on with it calls `check_versions` first."""
+        Whoever goes on with it calls `check_versions` first. Without a `replica` it is only read, be it a
+        running node's."""
         self.path = path
-        self._env = open_environment(path, map_bytes, 5, _SETTING)
+        reads = replica is None
+        self._env = open_environment(path, map_bytes, 5, _SETTING, readonly=reads)
         with storage_errors(path, _SETTING):
-            self._meta = self._env.open_db(b"meta")
-            self._votes = self._env.open_db(b"votes")
-            self._blocks = self._env.open_db(b"blocks")
-            self._batches = self._env.open_db(b"batches")
-            self._pending = self._env.open_db(b"pending")
+            self._meta = self._env.open_db(b"meta", create=not reads)
+            self._votes = self._env.open_db(b"votes", create=not reads)
+            self._blocks = self._env.open_db(b"blocks", create=not reads)
+            self._batches = self._env.open_db(b"batches", create=not reads)
+            self._pending = self._env.open_db(b"pending", create=not reads)
         try:
-            self._claim({b"format": FORMAT, b"chain": chain_id, b"replica": str(replica).encode()})
+            identity = {b"format": FORMAT, b"chain": chain_id}
+            self._claim(identity if reads else identity | {b"replica": str(replica).encode()})
             self._turns = self._number(_TURNS)
         except BaseException:
             self._env.close()

@@ -61,9 +61,11 @@ class Snapshots:
     """Durable pages of one checkpoint. Methods may be called from any thread, one writer at a time.
 
     `sync=False`: a killed process loses nothing, a crash of the machine may lose all; see `sync`.
+    `readonly`: nothing is written, not even a name, so it may be a running node's.
     """
 
-    def __init__(self, path: Path, map_bytes: int, sync: bool = True) -> None:
+    def __init__(self, path: Path, map_bytes: int, sync: bool = True, readonly: bool = False) -> None:
+        self._readonly = readonly
         self.path = path
         self._map_bytes = map_bytes
         self._sync = sync
@@ -71,10 +73,11 @@ class Snapshots:
         self._open()
 
     def _open(self) -> None:
-        self._env = open_environment(self.path, self._map_bytes, 2, _SETTING, sync=self._sync)
+        reads = self._readonly
+        self._env = open_environment(self.path, self._map_bytes, 2, _SETTING, self._sync, reads)
         with storage_errors(self.path, _SETTING):
-            self._meta = self._env.open_db(b"meta")
-            self._pages = self._env.open_db(b"pages")
+            self._meta = self._env.open_db(b"meta", create=not reads)
+            self._pages = self._env.open_db(b"pages", create=not reads)
 
     def meta(self) -> SnapshotMeta | None:
         """What is stored, or None before the first checkpoint."""

@@ -54,10 +54,11 @@ class HomeLock:
 
 
 def open_environment(
-    path: Path, map_bytes: int, databases: int, setting: str, sync: bool = True
+    path: Path, map_bytes: int, databases: int, setting: str, sync: bool = True, readonly: bool = False
 ) -> lmdb.Environment:
     """Open or create an LMDB environment. `setting` names the config key that bounds its size."""
-    path.mkdir(parents=True, exist_ok=True)
+    if not readonly:
+        path.mkdir(parents=True, exist_ok=True)
     with storage_errors(path, setting):
         return lmdb.open(
             str(path),
@@ -65,6 +66,8 @@ def open_environment(
             max_dbs=databases,
             max_readers=READERS_MAX,
             sync=sync,
+            readonly=readonly,
+            create=not readonly,
             readahead=False,
             max_spare_txns=8,
         )

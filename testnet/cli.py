@@ -69,6 +69,8 @@ def register(subparsers: "Subparsers") -> None:
     _register_flow(subparsers)
     _register_bench(subparsers)
     _register_sim(subparsers)
+    actions = _group(subparsers, "engine", "execute recorded blocks again, and explain them")
+    _delegated(actions, "replay", "why each order was filled, refused or cancelled", "testnet.engine_replay")
 
 
 # -- parsers -----------------------------------------------------------------------------------------
