@@ -148,13 +148,13 @@ class CatchUp:
 
     def settle(self) -> None:
         """After every step: keep the timers running that are needed, and blocks coming."""
-        state, config = self._state, self._state.config
+        state, votes, config = self._state, self._state.votes, self._state.config
         is_open = bool(self._batches.held) or self._ordering.last_seq > state.committed
         is_slow = not self._ticking or self._pause_us > config.status_us
         if is_open and not self._was_open:
             self._was_open = True
             self._start_tick()
-        elif is_slow and (state.committed, state.view, state.active) != self._mark:
+        elif is_slow and (state.committed, votes.view, votes.active) != self._mark:
             self._start_tick()
         if self._batches.wanted and not self._fetching:
             self._fetching = True

@@ -92,7 +92,7 @@ class Ordering:
         state, config = self._state, self._state.config
         last = self.next_seq - 1
         return (
-            state.active
+            state.votes.active
             and state.leads
             and state.may_vote
             and last < state.ceiling

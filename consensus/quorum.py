@@ -91,4 +91,4 @@ class ReplicaSet:
 
     def primary(self, view: int) -> int:
         """Replica that proposes in `view`."""
-        return self.ids[round_of(view) % self.n]
+        return self.ids[(view & _ROUND_MASK) % self.n]

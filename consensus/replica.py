@@ -17,6 +17,7 @@ log.py           slots, tallies, the stash
 """
 
 from collections.abc import Mapping, Sequence
+from operator import ge
 
 from consensus.batches import Batches
 from consensus.catch_up import FETCH, STATUS, CatchUp
@@ -62,7 +63,7 @@ from consensus.messages import (
 from consensus.ordering import Ordering
 from consensus.pacemaker import NEW_VIEW, REQUEST, Pacemaker
 from consensus.primitives.crypto import Verifier
-from consensus.primitives.errors import ConfigError, InvariantViolation, ProtocolError, StorageError, ensure
+from consensus.primitives.errors import ConfigError, InvariantViolation, ProtocolError, StorageError
 from consensus.proofs import CheckpointCert, EpochProof
 from consensus.quorum import ReplicaSet, epoch_of, round_of
 from consensus.receive_times import TELL
@@ -147,12 +148,12 @@ class Replica:
     @property
     def view(self) -> int:
         """Current view, or the one being changed to."""
-        return self._state.view
+        return self._state.votes.view
 
     @property
     def active(self) -> bool:
         """Whether the view has started here."""
-        return self._state.active
+        return self._state.votes.active
 
     @property
     def primary(self) -> int:
@@ -172,7 +173,7 @@ class Replica:
     @property
     def stable_seq(self) -> int:
         """Highest checkpoint proven stable; 0 is genesis."""
-        return self._state.low
+        return self._state.votes.low
 
     @property
     def authority(self) -> Authority:
@@ -430,7 +431,8 @@ class Replica:
         self._ordering.propose()
         self._pacemaker.watch()
         self._catch_up.settle()
-        self._transfer.settle()
+        if state.ingesting:
+            self._transfer.settle()
 
     # Invariants
 
@@ -445,7 +447,9 @@ class Replica:
         votes = state.votes
         marks = (votes.view, votes.low, state.committed, state.executed, votes.active)
         if marks != self._marks:
-            self._check_marks(marks)
+            wrong = self._find_wrong(marks)
+            if wrong:
+                raise InvariantViolation(wrong)
             self._marks = marks
         slots, certified = len(ordering.slots), len(ordering.certified)
         if slots > config.window or certified > config.window + 2 * config.catch_up_blocks:
@@ -453,20 +457,20 @@ class Replica:
         if ordering.next_seq > votes.low + config.window + 1 and state.is_primary:
             raise InvariantViolation(f"next proposal {ordering.next_seq} is beyond the window at {votes.low}")
 
-    def _check_marks(self, marks: tuple[int, int, int, int, bool]) -> None:
-        state, votes = self._state, self._state.votes
-        before = self._marks
-        grows = all(now >= then for now, then in zip(marks[:4], before[:4], strict=True))
-        ensure(grows, f"(view, low, committed, executed) went from {before[:4]} to {marks[:4]}")
-        ensure(state.executed <= state.committed, f"executed {state.executed} > committed {state.committed}")
-        is_proven = round_of(state.view) == 0 or (
-            votes.new_view is not None and votes.new_view.view == state.view
-        )
-        ensure(is_proven or not state.active, f"active in view {state.view} without its new-view message")
-        has_left = votes.view_change is not None and votes.view_change.view == state.view
-        ensure(has_left or state.active, f"view {state.view} is inactive without a view change of ours")
-        ensure(state.active or not self._ordering.slots, f"slots are open in the inactive view {state.view}")
-        ensure(
-            all(state.low < seq <= state.low + state.config.window for seq in votes.prepared),
-            f"prepared certificates outside the window above {state.low}: {sorted(votes.prepared)}",
-        )
+    def _find_wrong(self, marks: tuple[int, int, int, int, bool]) -> str:
+        """Which invariant the marks break, now that they are no more what they were; empty if none."""
+        votes, before = self._state.votes, self._marks[:4]
+        view, low, committed, executed, active = marks
+        if not all(map(ge, marks[:4], before)):
+            return f"(view, low, committed, executed) went from {before} to {marks[:4]}"
+        if executed > committed:
+            return f"executed {executed} > committed {committed}"
+        if active and round_of(view) and (votes.new_view is None or votes.new_view.view != view):
+            return f"active in view {view} without its new-view message"
+        if not active and (votes.view_change is None or votes.view_change.view != view):
+            return f"view {view} is inactive without a view change of ours"
+        if not active and self._ordering.slots:
+            return f"slots are open in the inactive view {view}"
+        if any(not low < seq <= low + self._state.config.window for seq in votes.prepared):
+            return f"prepared certificates outside the window above {low}: {sorted(votes.prepared)}"
+        return ""

@@ -182,16 +182,17 @@ class ReplicaState:
     @property
     def primary(self) -> int:
         """The replica that proposes in this view."""
-        return self.replicas.primary(self.view)
+        return self.replicas.primary(self.votes.view)
 
     @property
     def is_primary(self) -> bool:
-        return self.primary == self.id
+        return self.replicas.primary(self.votes.view) == self.id
 
     @property
     def leads(self) -> bool:
         """Whether proposals are this replica's to make, and it can make them."""
-        return self.is_primary and self.resigned != self.view
+        view = self.votes.view
+        return self.replicas.primary(view) == self.id and self.resigned != view
 
     # Epochs
 
@@ -211,7 +212,7 @@ class ReplicaState:
     @property
     def may_vote(self) -> bool:
         """Whether this replica's word counts now, and it has one to give."""
-        return not self.is_silent and self._signer is not None
+        return not self.diverged and not self.ingesting and self._signer is not None
 
     @property
     def ceiling(self) -> int:

@@ -173,20 +173,19 @@ class StateTransfer:
 
     def _is_due(self) -> bool:
         """Whether f+1 others are far ahead, or can no longer hand us the next block."""
-        state = self._state
-        heights = sorted((peer.committed for peer in self._validators()), reverse=True)
-        weak = state.replicas.weak_quorum
-        is_far = len(heights) >= weak and heights[weak - 1] > state.committed + state.config.transfer_gap
-        return is_far or self._are_blocks_gone()
+        far = self._state.committed + self._state.config.transfer_gap
+        ahead = [peer for peer in self._validators() if peer.committed > far]
+        return len(ahead) >= self._state.replicas.weak_quorum or self._are_blocks_gone()
 
     def _validators(self) -> list[Peer]:
         """Those peers of whom f at most lie."""
-        return [peer for replica, peer in self._peers.items() if replica in self._state.replicas]
+        keys = self._state.replicas.keys
+        return [peer for replica, peer in self._peers.items() if replica in keys]
 
     def _are_blocks_gone(self) -> bool:
-        oldest = [peer.oldest for peer in self._validators()]
-        gone = sum(seq > self._state.committed + 1 for seq in oldest)
-        return gone >= self._state.replicas.weak_quorum
+        needed = self._state.committed + 1
+        gone = [peer for peer in self._validators() if peer.oldest > needed]
+        return len(gone) >= self._state.replicas.weak_quorum
 
     def _choose(self, above: int) -> None:
         """Aim at the newest certified checkpoint above `above` that f+1 peers serve, else at the newest."""
@@ -268,8 +267,6 @@ class StateTransfer:
 
     def settle(self) -> None:
         """After every step of a transfer: ask for what is missing, install what is complete."""
-        if not self._state.ingesting:
-            return
         self._tick()
         if self._target is None:
             self.consider()

@@ -51,7 +51,7 @@ class ViewChanges:
         if evidence and self._state.may_vote:
             self.leave(self._state.view + 1, evidence)
         state = self._state
-        leads_next = not state.active and self._collected and state.is_primary and state.may_vote
+        leads_next = not state.votes.active and self._collected and state.is_primary and state.may_vote
         # Nobody can start a view from blocks it does not hold.
         if leads_next and state.votes.draft is None and state.committed >= self._base_needed:
             self._try_new_view()

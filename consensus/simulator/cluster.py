@@ -32,7 +32,7 @@ from consensus.simulator.node import SimNode
 from consensus.simulator.options import SimOptions
 from consensus.simulator.queues import Bounds
 from consensus.simulator.scheduler import SECOND_US, Scheduler
-from consensus.simulator.site import Site, Timing
+from consensus.simulator.site import SendMessage, Site, Timing
 from consensus.simulator.snapshot import Library
 from consensus.simulator.trace import describe
 from consensus.simulator.twins import Funnel, Parting, Schedule, ScheduledReplicas, Sides
@@ -142,13 +142,13 @@ class Cluster:
         site = self._make_site(address)
         strategy = self.byzantine.get(site.node_id)
         if strategy is None:
-            honest = SimNode(site, self._send, self.checker)
+            honest = SimNode(site, self._sender, self.checker)
             if self.options.signers_remember:
                 honest.signer = RecordingSigner(self.keyring.signers[site.node_id], VoteRecord())
             return honest
         signer = self.keyring.signers[site.node_id]
         rng = stream(self.seed, f"liar {address}")
-        identity = Identity(site.node_id, address, self.replicas, signer, rng, self._send)
+        identity = Identity(site.node_id, address, self.replicas, signer, rng, self._sender)
         liar = LIARS[strategy](identity)
         node = ByzantineNode(site, liar.send, None)
         node.liar = liar
@@ -216,6 +216,11 @@ class Cluster:
         )
 
     # The network's two ends
+
+    @property
+    def _sender(self) -> SendMessage:
+        """How nodes send: straight to the network, where no message is traced and no id has two addresses."""
+        return self._send if self._traces or self.parting else self.network.send
 
     def _send(self, source: int, to: int, message: Message) -> None:
         if self._traces:

@@ -72,24 +72,20 @@ class Network:
             history[self._rng.randrange(HISTORY_MAX)] = message
 
     def _put(self, link: tuple[int, int], message: Message) -> None:
-        if self._rng.random() < self.options.codec_rate:
+        options, rng = self.options, self._rng
+        if rng.random() < options.codec_rate:
             message = CODEC.decode(CODEC.encode(message))
         self._under_way[link] = self._under_way.get(link, 0) + 1
-        self._scheduler.at(self._arrival_us(link), self._arrive, link, message)
-
-    def _arrival_us(self, link: tuple[int, int]) -> int:
-        options, rng = self.options, self._rng
         delay = options.delay_us + int(rng.random() * options.jitter_us)
         if options.tail_rate and rng.random() < options.tail_rate:
             delay += int(rng.expovariate(1 / options.tail_us))
         arrival = self._scheduler.now_us + delay
-        clogged = self._clogged_until.get(link, 0)
-        if arrival < clogged:
+        if self._clogged_until and arrival < (clogged := self._clogged_until.get(link, 0)):
             arrival = clogged + int(rng.random() * options.jitter_us)
         if not options.reorders:
             arrival = max(arrival, self._last_arrival.get(link, 0))
             self._last_arrival[link] = arrival
-        return arrival
+        self._scheduler.at(arrival, self._arrive, link, message)
 
     def _arrive(self, link: tuple[int, int], message: Message) -> None:
         self._under_way[link] -= 1

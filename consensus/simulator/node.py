@@ -8,6 +8,7 @@ meanwhile wait for the next turn. A crash may fall before the commit, after it, 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 from consensus.durable import HEAL, VoteLog, plan_heal
 from consensus.effects import (
@@ -303,7 +304,7 @@ class SimNode:
         if not is_well_formed(payload):
             self._note("payload_refused")
             return
-        name = batch_digest(payload)
+        name = _batch_digest(payload)
         if (name in self.disk.listed or name in self.gone) and name not in self.wanted:
             self._note("batch_of_stored_block")
             return
@@ -329,7 +330,8 @@ class SimNode:
             self._note("inbox_full")
             return
         self._inbox.append(event)
-        self._schedule_turn()
+        if not self._turn_scheduled:
+            self._schedule_turn()
 
     # Turns
 
@@ -463,8 +465,9 @@ class SimNode:
         if isinstance(effect, Send):
             self._send(self.address, effect.to, message)
         else:
+            send, address = self._send, self.address
             for peer in self.peers:
-                self._send(self.address, peer, message)
+                send(address, peer, message)
 
     def _send_batches(self, to: int, digests: tuple[bytes, ...]) -> None:
         for name in digests:
@@ -527,6 +530,9 @@ class SimNode:
     def _note(self, what: str) -> None:
         name = f"node.{what}"
         self.counters[name] = self.counters.get(name, 0) + 1
+
+
+_batch_digest = lru_cache(maxsize=1024)(batch_digest)  # a batch comes to every node
 
 
 def _batch_ready(name: bytes, payload: bytes, origin: int) -> BatchReady:

@@ -79,12 +79,13 @@ def spell(trail: Trail) -> str:
 
 def _walk(owner: object, trail: Trail, depth: int, seen: set[int], found: Found) -> None:
     for name in _attributes(owner):
-        _visit(getattr(owner, name, None), (trail, name), name, depth, seen, found)
+        value = getattr(owner, name, None)
+        if not _ends_walk(type(value)):  # type: ignore[arg-type]  # any type is hashable
+            _visit(value, (trail, name), name, depth, seen, found)
 
 
 def _visit(value: Any, trail: Trail, name: str, depth: int, seen: set[int], found: Found) -> None:
-    ends = _ends_walk(type(value))  # type: ignore[arg-type]  # any type is hashable
-    if ends or id(value) in seen or depth > DEPTH_MAX:
+    if id(value) in seen or depth > DEPTH_MAX:
         return
     seen.add(id(value))
     if not isinstance(value, CONTAINERS):
@@ -95,7 +96,8 @@ def _visit(value: Any, trail: Trail, name: str, depth: int, seen: set[int], foun
     if all(map(_ends_walk, set(map(type, inside)))):
         return
     for inner in inside:
-        _visit(inner, (trail, "*"), f"{name}.*", depth + 1, seen, found)
+        if not _ends_walk(type(inner)):  # type: ignore[arg-type]
+            _visit(inner, (trail, "*"), f"{name}.*", depth + 1, seen, found)
 
 
 @cache

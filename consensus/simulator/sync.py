@@ -52,8 +52,10 @@ class StateSync:
     def on_stable(self, seq: int) -> None:
         """A checkpoint is stable: its state can be proven, so it can be served."""
         snapshot = self._taken.get(seq)
+        if snapshot is None:
+            return
         cert = CODEC.decode(self._node.disk.votes[STABLE])
-        if snapshot is None or not isinstance(cert, CheckpointCert) or cert.seq != seq:
+        if not isinstance(cert, CheckpointCert) or cert.seq != seq:
             return
         self._node.disk.snapshot = (cert, snapshot)
         self._taken = {height: taken for height, taken in self._taken.items() if height > seq}
