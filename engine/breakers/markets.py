@@ -114,7 +114,7 @@ class Breaker:
         """At the end of a block: whatever is due."""
         self._count_liquidations()
         match self.get("state"):
-            case BreakerState.NORMAL | BreakerState.LIMIT if self.get("is_on"):
+            case BreakerState.NORMAL | BreakerState.LIMIT:
                 self._watch()
             case BreakerState.HALTED:
                 self._end_halt()
@@ -127,10 +127,10 @@ class Breaker:
     def _watch(self) -> None:
         """Does the price leave the band, for too long, or is there none to trade at?"""
         status, now = self.of_market("price_status"), self._context.time_ms
-        if not price_allows(status, PriceAction.TRADE.value):
+        if not price_allows(status, PriceAction.TRADE.value):  # also where there are no rules for a band
             self.halt(HaltReason.NO_PRICE)
             return
-        if status not in MEASURED or self.get("reference") == 0:
+        if not self.get("is_on") or status not in MEASURED or self.get("reference") == 0:
             return  # nothing new is known: band and limit state stay as they are
         price, limit = self.of_market("index_price"), self.get("state") == BreakerState.LIMIT
         reference = self.get("reference")

@@ -77,16 +77,19 @@ def _due_samples(state: State, time_ms: int) -> np.ndarray:
 
 def _due_turns(state: State) -> np.ndarray:
     """Markets where anything may have to happen, ascending; nearly always none."""
-    liquidated = state.markets.columns["liquidated"][: state.count["markets"]] > 0
+    liquidated, status, price = (
+        state.markets.columns[name][: state.count["markets"]]
+        for name in ("liquidated", "price_status", "index_price")
+    )
+    due = (liquidated > 0) | (status == PriceStatus.NONPOSITIVE)
     table = state.table("breakers")
     used = state.used(table)
     if used == 0:
-        return np.flatnonzero(liquidated)
+        return np.flatnonzero(due)
     names = ("state", "level", "pressure", "is_on", "reference", "band_ppm")
     busy, level, pressure, is_on, reference, band_ppm = (table.columns[name][:used] for name in names)
-    status, price = (state.markets.columns[name][:used] for name in ("price_status", "index_price"))
-    # As in `Breaker.turn`. A price that cannot be measured is looked at there.
+    # As in `Breaker.turn`. Whether the price can be measured is looked at there.
     half = np.maximum(reference * band_ppm // PPM, 1)
-    is_watched = (is_on == 1) & ((np.abs(price - reference) >= half) | (status >= PriceStatus.NONPOSITIVE))
-    liquidated[:used] |= (busy != BreakerState.NORMAL) | (level > 0) | (pressure > 0) | is_watched
-    return np.flatnonzero(liquidated)
+    is_watched = (is_on == 1) & (np.abs(price[:used] - reference) >= half)
+    due[:used] |= (busy != BreakerState.NORMAL) | (level > 0) | (pressure > 0) | is_watched
+    return np.flatnonzero(due)

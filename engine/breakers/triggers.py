@@ -3,7 +3,7 @@
 Kernels write the columns themselves; Python code calls these. What is written is looked at when the breakers
 get their turn, at the end of the same block.
 
-    MARKET.liquidated          += quote units, by whoever liquidates
+    MARKET.liquidated          += quote units, by whoever liquidates; never above AMOUNT_MAX
     COUNTERS.solvency_alarms   += 1, by whoever finds that claims exceed what backs them
 """
 

@@ -184,6 +184,21 @@ def test_a_price_at_or_below_zero_halts_at_once(venue):
     assert venue.market("status") == MarketStatus.HALTED
 
 
+def test_a_price_at_or_below_zero_halts_markets_without_rules_too():
+    venue = ReportedVenue(reporters=1, feed=FEED)
+    venue.price(1000)
+    venue.price(1900)
+    assert venue.market("status") == MarketStatus.OPEN
+    venue.price(-1)
+    assert (venue.market("status"), venue.market("halt_reason")) == (
+        MarketStatus.HALTED,
+        HaltReason.NO_PRICE,
+    )
+    venue.price(1900)
+    venue.price(1900, passed_ms=DURATIONS_MS[0])
+    assert venue.market("status") == MarketStatus.AUCTION
+
+
 def test_cancels_deposits_and_transfers_stay_possible_and_orders_do_not(venue):
     account, key = venue.first_trader, venue.traders[0]
     venue.orders(key, account, [new(0, account, 1, Side.BUY, 9000, 5)])
