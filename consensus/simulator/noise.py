@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import replace
 
 from consensus.messages import (
+    FETCH_MAX,
     Attest,
     BatchPayload,
     Block,
@@ -130,7 +131,7 @@ class Misleading(Liar):
             case Manifest(data=data) | Chunk(data=data) if data:
                 return replace(message, data=data[:-1] + bytes([data[-1] ^ 1]))
             case FetchBlocks(first):
-                return FetchBlocks(1, first + 900)
+                return FetchBlocks(1, min(first + 900, FETCH_MAX))
             case _:
                 return message
 
