@@ -89,4 +89,11 @@ served in this view, end it; a replacement takes eight proposals at least, and t
 since each of these views delivers; as primary itself it is held to the same pace. To hand a lone
 origin's batches over as soon as they are late, and to count from there, might close it, for one more
 message a batch from every backup; not done, as it would blur what an honest lone client is promised.
+
+2026-11-24  A replica that fetches its state hears everything and says nothing, and peers do not know that:
+they send what they have to say once, or again and again the same, which is known and looked at no more.
+So nothing that depends on the right to vote is decided when a message comes: view changes of others are
+looked at after every step, and `Replica._take_up` says what was kept back, once the right is there (a
+state was fetched, a transfer gave way to blocks, a key came). Cost: a look at n view changes at most after
+each step, and only where somebody is in a later view.
 """

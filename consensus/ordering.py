@@ -428,7 +428,7 @@ class Ordering:
         self.next_seq = max(first_seq, self._state.committed + 1)
 
     def look_again(self) -> None:
-        """A boundary came into sight: proposals that waited for it may be voted for."""
+        """Proposals that waited, for a boundary in sight or for our right to vote, may be voted for."""
         for seq in sorted(self.slots):
             self._advance(self.slots[seq])
 

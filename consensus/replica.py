@@ -141,6 +141,7 @@ class Replica:
         self._transfer = StateTransfer(
             state, self._batches, self._ordering, self._checkpoints, self._catch_up.peers
         )
+        self._could_vote = state.may_vote
         self._marks = (0, 0, 0, 0, True)
 
     # What a node may look at
@@ -313,7 +314,6 @@ class Replica:
                 self._transfer.on_chunk_refused(event)
             case StateInstalled():
                 self._transfer.on_installed(event)
-                self._view_changes.restore()
         self._settle()
         self.check_invariants()
         return state.take_effects()
@@ -428,11 +428,21 @@ class Replica:
                 self._receive(sender, message)
             self._ordering.deliver()
             self._view_changes.settle()
+            self._could_vote = self._could_vote and state.may_vote  # validators may have changed
+        if not self._could_vote and state.may_vote:
+            self._take_up()
         self._ordering.propose()
         self._pacemaker.watch()
         self._catch_up.settle()
         if state.ingesting:
+            self._could_vote = False
             self._transfer.settle()
+
+    def _take_up(self) -> None:
+        """This replica may vote again, as its state is here or its key is: say what was kept back."""
+        self._could_vote = True
+        self._view_changes.resume()
+        self._ordering.look_again()
 
     # Invariants
 

@@ -46,12 +46,14 @@ class ViewChanges:
     # Leaving
 
     def settle(self) -> None:
-        """After every step: leave when complaints suffice; as new primary, start when all is at hand."""
-        evidence = self._pacemaker.evidence
-        if evidence and self._state.may_vote:
-            self.leave(self._state.view + 1, evidence)
-        state = self._state
-        leads_next = not state.votes.active and self._collected and state.is_primary and state.may_vote
+        """After every step: leave when complaints suffice, or others left; as new primary, start the view."""
+        state, evidence = self._state, self._pacemaker.evidence
+        if not (evidence or self.received or self._collected) or not state.may_vote:
+            return
+        if evidence:
+            self.leave(state.view + 1, evidence)
+        self._follow()  # not as they come: who may not vote yet would never look at them again
+        leads_next = not state.active and self._collected and state.is_primary
         # Nobody can start a view from blocks it does not hold.
         if leads_next and state.votes.draft is None and state.committed >= self._base_needed:
             self._try_new_view()
@@ -105,13 +107,28 @@ class ViewChanges:
         if not state.may_vote:
             return
         if state.active:
-            if votes.new_view is not None and votes.new_view.replica == state.id:
-                self._sign_new_view(votes.new_view)  # so that the signer's record holds all that is sent
+            self._sign_again()
             return
         if votes.view_change is not None:
             self._sign_view_change(votes.view_change)
         if votes.draft is not None:
             self._announce(votes.draft)
+
+    def resume(self) -> None:
+        """Its word counts again: what was to be signed meanwhile is due, a turn after it was written down."""
+        state = self._state
+        if state.active:
+            self._sign_again()
+            return
+        state.emit(SetTimer(f"{SIGN_VIEW_CHANGE}{state.view}", 0))
+        if state.votes.draft is not None:
+            state.emit(SetTimer(f"{SIGN_NEW_VIEW}{state.view}", 0))
+
+    def _sign_again(self) -> None:
+        """Sign the view we lead once more, so that the signer's record holds all that is sent."""
+        new_view = self._state.votes.new_view
+        if new_view is not None and new_view.replica == self._state.id:
+            self._sign_new_view(new_view)
 
     def repeat(self) -> None:
         """Until n−f view changes are held, send our own again: it may be what others wait for."""
@@ -136,22 +153,25 @@ class ViewChanges:
         self.received[m.replica] = m
         if m.stable is not None:
             self._checkpoints.adopt(m.stable)
-        if m.view > state.view and state.may_vote:
-            self._consider_joining(m)
         self._collect()
         return True
 
-    def _consider_joining(self, m: ViewChange) -> None:
+    def _follow(self) -> None:
         """Join whoever proves n−f complaints; without proof, f+1 replicas: one of them is honest."""
         state = self._state
-        if m.complaints:
-            state.count("view_joins")
-            self.leave(m.view, m.complaints)
-            return
-        later = sorted(other.view for other in self.received.values() if other.view > state.view)
-        if len(later) >= state.replicas.weak_quorum:
-            state.count("view_joins")
-            self.leave(later[0], ())
+        later = sorted(
+            (m for m in self.received.values() if m.view > state.view), key=lambda m: (m.view, m.replica)
+        )
+        proven = [m for m in later if m.complaints]
+        if proven:
+            self._join(proven[-1].view, proven[-1].complaints)
+        elif len(later) >= state.replicas.weak_quorum:
+            self._join(later[0].view, ())
+
+    def _join(self, view: int, complaints: tuple[Complain, ...]) -> None:
+        self._state.count("view_joins")
+        self.leave(view, complaints)
+        self._collect()
 
     def _collect(self) -> None:
         if self._state.active or self._collected:

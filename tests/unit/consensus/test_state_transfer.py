@@ -27,6 +27,7 @@ from consensus.effects import (
     Send,
     SendChunks,
     SendManifest,
+    SetTimer,
     SnapshotTaken,
     StageChunk,
     StateInstalled,
@@ -669,3 +670,73 @@ def test_healing_keeps_every_promise_about_the_order():
     after = {**joiner.disk, **{key: value for key, value in changes.items() if value is not None}}
     after = {key: value for key, value in after.items() if changes.get(key, b"") is not None}
     assert {key: after[key] for key in before} == before
+
+
+# What is kept back meanwhile
+
+
+def _stop(joiner: Joiner) -> None:
+    """Nobody serves the state any more, and blocks will do."""
+    for peer in (0, 1, 2):
+        joiner.say(peer, Status(0, True, 8, None, False))
+    for _ in range(3):
+        joiner.say(joiner.sent(FetchManifest)[-1][0], Manifest(40, b""))
+    joiner.step(TimerFired(TRANSFER))
+    assert joiner.replica.transfer is None
+
+
+def _complete(joiner: Joiner) -> None:
+    joiner.take_manifest(1)
+    joiner.serve()
+    joiner.install()
+
+
+def _fire_now(joiner: Joiner, since: int) -> None:
+    """Timers of no time: the turn that set them is durable. Whoever sets one twice gets it once."""
+    timers = [effect for effect in joiner.effects[since:] if isinstance(effect, SetTimer)]
+    for name in dict.fromkeys(timer.name for timer in timers if timer.delay_us == 0):
+        joiner.step(TimerFired(name))
+
+
+@pytest.mark.parametrize("end", [_stop, _complete])
+@pytest.mark.parametrize("proven", [True, False])
+def test_a_view_that_others_left_while_a_state_was_fetched_is_left_afterwards(end, proven: bool):
+    """Their view changes come again, and are known then: whoever looks at new ones alone stays for ever."""
+    joiner = Joiner()
+    joiner.aim()
+    complaints = joiner.voters.complaints(0) if proven else ()
+    changes = [joiner.voters.view_change(peer, 1, complaints=complaints) for peer in (1, 2)]
+    for _ in range(2):
+        joiner.say(1, changes[0])
+        joiner.say(2, changes[1])
+    assert (joiner.replica.view, joiner.replica.active) == (0, True)
+    since = len(joiner.effects)
+    end(joiner)
+    _fire_now(joiner, since)
+    assert (joiner.replica.view, joiner.replica.active) == (1, False)
+    assert [(type(m), m.view) for m in joiner.signed()] == [(ViewChange, 1)]
+
+
+@pytest.mark.parametrize("end", [_stop, _complete])
+def test_a_view_change_that_was_to_be_signed_as_a_transfer_began_is_signed_when_it_ends(end):
+    joiner = Joiner()
+    for peer in (0, 1, 2):
+        joiner.say(peer, joiner.voters.complain(peer, 0))
+    (name,) = [e.name for e in joiner.effects if isinstance(e, SetTimer) and e.delay_us == 0]
+    joiner.aim()
+    joiner.step(TimerFired(name))
+    assert not any(isinstance(m, ViewChange) for m in joiner.signed())
+    since = len(joiner.effects)
+    end(joiner)
+    _fire_now(joiner, since)
+    assert [m.view for m in joiner.signed() if isinstance(m, ViewChange)] == [1]
+
+
+def test_a_proposal_that_came_while_a_state_was_fetched_is_voted_for_afterwards():
+    joiner = Joiner()
+    joiner.aim()
+    joiner.step(BatchReady(name_of(1), 1, 100, 0))
+    joiner.say(0, joiner.voters.pre_prepare(0, make_block(41, 1)))
+    assert not joiner.signed()
+    _stop(joiner)
+    assert [(type(m), m.seq) for m in joiner.signed()] == [(Prepare, 41)]
