@@ -16,6 +16,7 @@ Start with `machine` (how a block is applied), then `layout` and `records` (ever
     matching/, clearing/, margin/   compiled rules of the order path
     compiled, fixed_point what kernels are made with
     journal               what a block did: chunks, roots, proofs
+    explain/              why each order came out as it did: a block again, step by step
     invariants            exact audits of the whole state
 
 Decisions

@@ -17,7 +17,7 @@ in compiled code (`error_model="numpy", _nrt=False`); no kernel divides by anyth
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import blake3
 import numba
@@ -59,6 +59,43 @@ def _drop_old_folders(parent: Path) -> None:
 _choose_cache_folder()
 
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+
+
+class Decorators(NamedTuple):
+    """What another package decorates its kernels with; as this module's."""
+
+    kernel: Any
+    inlined: Any
+    outlined: Any
+
+
+def decorators_for(file: str) -> Decorators:
+    """Decorators for the package in whose folder `file` stands: give the `__file__` of its `__init__`.
+
+    Their cache is named after all sources in that folder too, so that no edit there leaves a kernel
+    stale either. Where ours has no place of its own, nothing is cached.
+    """
+    root = Path(file).resolve().parent
+    digest = blake3.blake3()
+    for path in sorted(root.rglob("*.py")):
+        source = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()}:{len(source)}:".encode() + source)
+    folder = Path(numba.config.CACHE_DIR) / f"{root.name}-{digest.hexdigest()[:16]}"
+    options = _OPTIONS | {"cache": bool(numba.config.CACHE_DIR)}
+
+    def decorator(**more: Any) -> Any:
+        def decorate(function: Any) -> Any:
+            ours = numba.config.CACHE_DIR  # numba asks for it when it decorates
+            numba.config.CACHE_DIR = str(folder) if ours else ""
+            try:
+                return numba.njit(**options, **more)(function)
+            finally:
+                numba.config.CACHE_DIR = ours
+
+        return decorate
+
+    return Decorators(decorator(), decorator(forceinline=True), decorator())
+
 
 kernel: Any = numba.njit(**_OPTIONS)
 inlined: Any = numba.njit(**_OPTIONS, forceinline=True)

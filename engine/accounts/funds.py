@@ -43,7 +43,7 @@ def validate_deposit(state: State, command: Deposit, context: Context) -> Code:
     columns = state.assets.columns
     if columns["deposited"].item(asset) - columns["withdrawn"].item(asset) + amount > AMOUNT_MAX:
         return Code.SUPPLY_OVERFLOW
-    return _check_room_for_balance(state, account, asset)
+    return check_room_for_balance(state, account, asset)
 
 
 def apply_deposit(state: State, command: Deposit, context: Context) -> Entry:
@@ -74,7 +74,7 @@ def validate_withdraw(state: State, command: Withdraw, context: Context) -> Code
     ):
         return Code.NOT_AUTHORISED
     code = _check_outflow(state, asset, amount)
-    return code if code else _check_available(state, account, asset, amount)
+    return code if code else check_available(state, account, asset, amount)
 
 
 def apply_withdraw(state: State, command: Withdraw, context: Context) -> Entry:
@@ -101,17 +101,23 @@ def validate_transfer(state: State, command: Transfer, context: Context) -> Code
         return Code.BAD_ARGUMENT
     if not has_scope(state, context.key, source, _TRANSFER, context.time_ms):
         return Code.NOT_AUTHORISED
-    code = _check_available(state, source, asset, amount)
-    return code if code else _check_room_for_balance(state, target, asset)
+    code = check_available(state, source, asset, amount)
+    return code if code else check_room_for_balance(state, target, asset)
 
 
 def apply_transfer(state: State, command: Transfer, context: Context) -> Entry:
     """Move value."""
     source, target, asset, amount = command
+    return Entry(asset, source, target, amount, move(state, source, target, asset, amount))
+
+
+def move(state: State, source: int, target: int, asset: int, amount: int) -> int:
+    """Move what `source` has available to `target`; return the target's row. The caller has asked
+    `check_available` and `check_room_for_balance`."""
     _add_available(state, state.balance_row(source, asset), -amount)
     row = state.add_balance(target, asset)
     _add_available(state, row, amount)
-    return Entry(asset, source, target, amount, row)
+    return row
 
 
 def _check_asset_and_account(state: State, asset: int, account: int) -> Code:
@@ -130,7 +136,8 @@ def _check_outflow(state: State, asset: int, amount: int) -> Code:
     return Code.OUTFLOW_LIMIT if too_much else Code.OK
 
 
-def _check_available(state: State, account: int, asset: int, amount: int) -> Code:
+def check_available(state: State, account: int, asset: int, amount: int) -> Code:
+    """Whether an account may part with so much."""
     row = state.balance_row(account, asset)
     if row == NONE or state.balances.columns["available"].item(row) < amount:
         return Code.INSUFFICIENT_FUNDS
@@ -139,7 +146,8 @@ def _check_available(state: State, account: int, asset: int, amount: int) -> Cod
     return Code.OK if may_withdraw(state.core(), account, asset, amount) else Code.MARGIN_TOO_LOW
 
 
-def _check_room_for_balance(state: State, account: int, asset: int) -> Code:
+def check_room_for_balance(state: State, account: int, asset: int) -> Code:
+    """Whether an account has a balance of an asset, or may get one."""
     if state.has_room(state.balances) or state.balance_row(account, asset) != NONE:
         return Code.OK
     return Code.LIMIT_REACHED
