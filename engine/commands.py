@@ -303,6 +303,13 @@ class CommandNumber(IntEnum):
     REGISTER_SCORER = 69
     ATTEST_SCORE = 70
     SET_DEFAULT_ADDON = 71
+    SET_FEE_RATES = 90
+    SET_FEE_TIER = 91
+    SET_MARKET_SCHEDULE = 92
+    SET_FEE_ASSET = 93
+    SET_REFERRAL_SHARE = 94
+    CHOOSE_FEE_ASSET = 95
+    SET_REFERRER = 96
 
 
 class CommandKind(NamedTuple):

@@ -24,7 +24,12 @@ import numba
 import numpy as np
 
 _ROOT = Path(__file__).resolve().parent
-_CONSTANTS = ("layout.py", "records.py", "oracle/tables.py")  # compiled into kernels, without holding any
+_CONSTANTS = (
+    "layout.py",
+    "records.py",
+    "oracle/tables.py",
+    "fees/tables.py",
+)  # compiled into kernels, without holding any
 _FOLDERS_MAX = 6
 
 

@@ -52,7 +52,8 @@ ACCOUNT = np.dtype(
         ("first_position", "<i4"),  # head of the account's positions, or NONE
         ("positions", "<i2"),  # how many
         ("margin_mode", "<i2"),  # MarginMode
-        ("reserved", "u1", (12,)),
+        ("fee_tier", "<i4"),  # 0..FEE_TIERS - 1, by traded volume
+        ("reserved", "u1", (8,)),
         ("owner", "u1", (32,)),  # root authority: Ed25519 public key
         ("grants", "<i8"),  # keys that ever held a grant on this account
         ("addon_bps", "<i4"),  # raises initial margin, as of `addon_ms`; see engine.margin.scores
@@ -130,7 +131,8 @@ MARKET = np.dtype(
         ("grace_until_ms", "<i8"),  # clearing forces nobody out before this ledger time: margin was called
         ("liquidated", "<i8"),  # quote units liquidated in this block, for breakers, who take them away
         ("perpetual", "<i4"),  # PERPETUAL: row of its contract's terms
-        ("reserved", "u1", (28,)),
+        ("fee_schedule", "<i4"),  # from 1: rates by fee tier instead of the two above; 0: none
+        ("reserved", "u1", (24,)),
     ]
 )  # 256 bytes; row = market id
 
@@ -302,6 +304,16 @@ COLLATERAL = np.dtype(
     ]
 )  # 32 bytes
 
+FEE_TIERS = 16
+FEE_SCHEDULES = 64
+
+FEE_RATE = np.dtype(
+    [
+        ("maker_fee_e6", "<i4"),  # negative: a rebate, millionths of what the taker receives, rounded down
+        ("taker_fee_e6", "<i4"),
+    ]
+)  # 8 bytes; row = schedule × FEE_TIERS + tier. In a schedule no rebate is above any taker's fee.
+
 KEY = np.dtype(
     [
         ("public_key", "u1", (32,)),  # Ed25519
@@ -469,7 +481,8 @@ COUNTERS = np.dtype(
         ("sweep_next", "<i8"),  # the round of visits to all positions: the next row,
         ("sweep_end", "<i8"),  # and where it ends; equal: no round is under way
         ("addon_default_bps", "<i8"),  # margin add-on of accounts without a fresh score
-        ("reserved", "u1", (344,)),
+        ("fee_rates", "<i8"),
+        ("reserved", "u1", (336,)),
         ("plugin_rows", "<i8", (PLUGIN_TABLES_MAX,)),  # rows in use of each table that a plugin owns
     ]
 )  # 1024 bytes; one row
@@ -526,6 +539,7 @@ class Core(NamedTuple):
     tiers: Rows
     pools: Rows
     collaterals: Rows
+    fee_rates: Rows
     order_index: np.ndarray  # open addressing: (hash32 << 32) | (row + 1); power-of-two length, int64
     balance_index: np.ndarray  # the same for (account, asset)
     grant_index: np.ndarray  # the same for (key, account)

@@ -188,7 +188,10 @@ class _Block:
         )
         self._run_commands()
         journal, op_count = self._run_orders()
-        self._machine._registry.on_block_end(state, Context(NONE, self._time_ms, self._height, self._after))
+        done = journal[len(self._envelopes) + op_count + len(self._outcomes) :]
+        self._machine._registry.on_block_end(
+            state, Context(NONE, self._time_ms, self._height, self._after, done)
+        )
         journal = self._after.append_to(journal)
         results = self._write_lines(journal, op_count)
         chunks = hash_chunks(journal)

@@ -11,13 +11,17 @@ waits in the timelock's queue, and is validated again when it is due (see `engin
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from consensus.primitives.errors import ensure
 from engine.commands import CommandKind, CommandNumber, kind_of
 from engine.events import Events
-from engine.records import Code, Kind
+from engine.records import JOURNAL, Code, Kind
 from engine.state import State
 from engine.tables.table import TableSpec
 from engine.timelock import queue
+
+_NO_LINES = np.zeros(0, dtype=JOURNAL)
 
 
 class Context(NamedTuple):
@@ -27,6 +31,9 @@ class Context(NamedTuple):
     time_ms: int  # of the block
     height: int
     events: Events  # journal lines beside a command's own
+    done: np.ndarray = (
+        _NO_LINES  # (n,) JOURNAL, at a block's end: what happened before, FILL lines among them
+    )
 
 
 class Entry(NamedTuple):

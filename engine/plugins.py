@@ -6,6 +6,7 @@ from consensus.primitives.errors import ConfigError
 from engine.accounts.plugin import AccountsPlugin
 from engine.auctions.plugin import AuctionsPlugin
 from engine.breakers.plugin import BreakersPlugin
+from engine.fees.plugin import FeesPlugin
 from engine.genesis import Genesis
 from engine.lifetimes.plugin import LifetimesPlugin
 from engine.markets.plugin import MarketsPlugin
@@ -28,6 +29,7 @@ def make_plugins(genesis: Genesis) -> tuple[Plugin, ...]:
         LifetimesPlugin(),
         AuctionsPlugin(genesis),
         PerpetualsPlugin(),
+        FeesPlugin(genesis),
         ValidatorsPlugin(genesis),
     )
     return own + tuple(_load(name, genesis) for name in genesis.plugins)

@@ -108,6 +108,7 @@ class Kind(IntEnum):
     POSITION = (
         13  # a visit to one. qty: cash moved to it; fee: funding charged; detail: what it is owed still
     )
+    FEE = 15  # what a trade's fee became afterwards; see FeeLine
     APPLIED = 18  # a change that waited is in force, or was dropped with this code; detail is its number
     FOREIGN = 255  # a line of a plugin from elsewhere: its fields mean what that plugin says
 
@@ -119,6 +120,13 @@ class PriceLine(IntEnum):
     FEED = 1  # market: feed; flags: PriceStatus; price: value; qty: confidence; detail: epoch; fee: reports
     EQUIVOCATION = 2  # market: feed; account: reporter; price, qty: its two values; detail: epoch
     BAND = 3  # price, qty: its low and high end; detail: reference price; fee: its half width in ppm
+
+
+class FeeLine(IntEnum):
+    """What a FEE line tells, in its `op`. `market` is the asset of qty."""
+
+    CONVERTED = 1  # account paid qty instead of `fee` units of asset `detail`, which it got back
+    REFERRAL = 2  # account got qty of the fee that counter_account paid
 
 
 class HaltLine(IntEnum):
@@ -214,6 +222,9 @@ class Code(IntEnum):
     UNKNOWN_SCORER = 93
     POSITION_OPEN = 94  # only a flat position without orders changes between cross and isolated
     ASSET_BACKS_ANOTHER = 95  # an asset backs positions in one settlement asset only
+    REBATE_TOO_HIGH = 110  # above the lowest taker's fee of its schedule, which would have to pay it
+    UNKNOWN_SCHEDULE = 111
+    UNKNOWN_FEE_ASSET = 112
 
 
 # An ENVELOPE line names its envelope: client_order_id is the nonce, counter_order_id and price are the first
@@ -240,7 +251,9 @@ JOURNAL = np.dtype(
         ("qty", "<i8"),  # FILL: lots; CANCELLED: lots released; RESULT: lots filled at once, or lots
         # that CANCEL and REDUCE took off, or for CANCEL_ALL the number of orders it cancelled
         ("fee", "<i8"),  # FILL: taker's fee, in the asset the taker receives
-        ("detail", "<i8"),  # FILL: maker's fee, in the asset the maker receives; RESULT: lots left open
+        # FILL: maker's fee, in the asset the maker receives; negative: a rebate out of the taker's fee, in
+        # the asset that the taker receives; RESULT: lots left open
+        ("detail", "<i8"),
     ]
 )
 AUCTION_FILL = 1  # flags of a FILL at an auction's price: two resting orders met, and the buyer stands first

@@ -27,6 +27,9 @@ from engine.layout import (
     COLLATERAL,
     COUNTERS,
     EVIDENCE,
+    FEE_RATE,
+    FEE_SCHEDULES,
+    FEE_TIERS,
     GRANT,
     KEY,
     LEVEL,
@@ -87,6 +90,7 @@ _ROW_COUNTERS = {
     "validator_keys": "validator_keys",
     "change": None,
     "evidence": "evidence",
+    "fee_rates": "fee_rates",
 }
 
 
@@ -136,6 +140,7 @@ class State:
         self.validator_keys = Table("validator_keys", VALIDATOR_KEY, VALIDATOR_KEYS_MAX)
         self.change = Table("change", CHANGE, 1)
         self.evidence = Table("evidence", EVIDENCE, EVIDENCE_MAX)
+        self.fee_rates = Table("fee_rates", FEE_RATE, FEE_SCHEDULES * FEE_TIERS)
         self._owned = {spec.name: Table(*spec) for spec in specs}
         ensure(len(specs) == len(self._owned) <= PLUGIN_TABLES_MAX, f"plugins ask for {len(specs)} tables")
         ensure(not self._owned.keys() & _ROW_COUNTERS.keys(), "a plugin's table has the name of another")
@@ -168,6 +173,7 @@ class State:
                 tiers=self.tiers.view(),
                 pools=self.pools.view(),
                 collaterals=self.collaterals.view(),
+                fee_rates=self.fee_rates.view(),
                 order_index=self.order_index,
                 balance_index=self.balance_index,
                 grant_index=self.grant_index,
@@ -181,10 +187,21 @@ class State:
         each."""
         for table in (self.orders, self.terms):
             self._reserve(table, self.count["orders_used"] + op_count)
-        self._reserve(self.balances, self.count["balances"] + 2 * op_count)
+        self.reserve_balances(2 * op_count)
         self.reserve_alarms(op_count)
         if self.count["perpetuals"]:
             self.reserve_positions(op_count)
+
+    def reserve_balances(self, rows: int) -> None:
+        """Make room for so many more balance rows, as far as genesis allows."""
+        self._reserve(self.balances, self.count["balances"] + rows)
+
+    def reserve_fee_rates(self, schedule: int) -> None:
+        """Make a fee schedule's rows, and those of the schedules before it, part of the table."""
+        rows = (schedule + 1) * FEE_TIERS
+        if self.count["fee_rates"] < rows:
+            self._reserve(self.fee_rates, rows)
+            self.count["fee_rates"] = rows
 
     def reserve_alarms(self, count: int) -> None:
         """Make room for `count` more entries of the heap."""

@@ -5,6 +5,7 @@ import numpy as np
 from engine.clearing.holds import compute_hold
 from engine.clearing.settle import credit
 from engine.compiled import inlined, kernel, outlined
+from engine.fees.rates import find_maker_rate_without_rebate
 from engine.fixed_point import fee_rounded_up
 from engine.layout import BALANCE_PAGE, MARKET_PAGE, Core, MarketKind, OrderFlag
 from engine.matching.book import find_level, is_same_owner, remove_order, shrink_order
@@ -93,8 +94,8 @@ def _trade(
         write_cross(line, buy, sell, price, qty, buy_fee, sell_fee)
         return
     base, quote = qty * market.base_per_lot, price * qty * market.quote_per_lot_tick
-    buy_fee = fee_rounded_up(base, market.maker_fee_e6)
-    sell_fee = fee_rounded_up(quote, market.maker_fee_e6)
+    buy_fee = fee_rounded_up(base, find_maker_rate_without_rebate(core, market, buy.account))
+    sell_fee = fee_rounded_up(quote, find_maker_rate_without_rebate(core, market, sell.account))
     held = compute_hold(Side.BUY.value, buy.price, qty, market)
     _pay(core, buy.quote_row, held, held - quote)
     credit(core.balances, buy.base_row, base - buy_fee)

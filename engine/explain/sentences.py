@@ -85,4 +85,7 @@ SENTENCES: dict[Code, str] = {
     Code.HALTED: "a breaker holds the market: only breakers change its status",
     Code.NOTHING_TO_DO: "it is so already",
     Code.OUTFLOW_LIMIT: "so much of the asset may not leave now",
+    Code.REBATE_TOO_HIGH: "the rebate is above the lowest taker's fee of its schedule",
+    Code.UNKNOWN_SCHEDULE: "there is no such fee schedule",
+    Code.UNKNOWN_FEE_ASSET: "there is no such asset to pay fees in",
 }

@@ -5,7 +5,8 @@ import numpy as np
 from engine.clearing.holds import compute_hold, release_hold
 from engine.clearing.settle import credit, settle_maker
 from engine.compiled import inlined, outlined
-from engine.fixed_point import fee_rounded_up
+from engine.fees.rates import find_maker_rate, find_taker_rate
+from engine.fixed_point import fee_rounded_up, share_rounded_down
 from engine.layout import MARKET_PAGE, Core, MarketKind, OrderFlag
 from engine.matching.admit import FILLS_PER_ORDER_MAX, crosses, is_left_behind, limit_at_band, self_trade_mode
 from engine.matching.book import find_level, is_same_owner, remove_order, shrink_order
@@ -31,6 +32,8 @@ def take(
     fees_paid, fees_received = 0, 0  # in the assets that the taker pays, receives
     steps, fills, last_price = 0, 0, 0
     group = core.accounts.rows[op.account].group
+    has_tiers = market.fee_schedule != 0
+    taker_rate = find_taker_rate(core, market, op.account)
     limit = limit_at_band(market, side, op.price)
     if is_left_behind(market, side, market.best_ask if side == Side.BUY else market.best_bid):
         steps, used = _drop_left_behind(core, market, op, side, limit, events, used)
@@ -51,6 +54,7 @@ def take(
                 code = Code.SELF_TRADE.value
             continue
         qty = min(leaves, maker.leaves)
+        rebate = 0
         if is_perpetual:
             qty = lots_to_trade(core, op, side, maker, qty)
             if qty == 0:
@@ -63,8 +67,10 @@ def take(
         else:
             quote, base = price * qty * market.quote_per_lot_tick, qty * market.base_per_lot
             given, gained = (quote, base) if side == Side.BUY else (base, quote)
+            fee = fee_rounded_up(gained, taker_rate)
             maker_fee = fee_rounded_up(given, market.maker_fee_e6)
-            fee = fee_rounded_up(gained, market.taker_fee_e6)
+            if has_tiers:
+                maker_fee, rebate = _charge_maker_by_tier(core, market, maker, side, given, gained)
             if side == Side.BUY:
                 settle_maker(core.balances, maker.base_row, gained, maker.quote_row, given - maker_fee)
             else:
@@ -72,8 +78,8 @@ def take(
             paid += given
             received += gained - fee
             fees_paid += maker_fee
-            fees_received += fee
-        write_fill(events[used], op, side, maker, qty, fee, maker_fee)
+            fees_received += fee - rebate
+        write_fill(events[used], op, side, maker, qty, fee, maker_fee - rebate)
         used += 1
         maker.filled += qty
         if qty < maker.leaves:
@@ -92,6 +98,22 @@ def take(
         core.markets.dirty[op.market >> MARKET_PAGE] = 1
         _credit_fees(core, market, side, fees_paid, fees_received)
     return code, filled, leaves, paid, received, used
+
+
+@outlined
+def _charge_maker_by_tier(
+    core: Core, market: np.record, maker: np.record, side: int, given: int, gained: int
+) -> tuple[int, int]:
+    """(fee, rebate) of a maker that gets `given` for `gained`. The rebate, in what it pays, is credited here.
+
+    It is at most the taker's fee: SetFeeRates compared all rates of the schedule.
+    """
+    rate = find_maker_rate(core, market, maker.account)
+    if rate >= 0:
+        return fee_rounded_up(given, rate), 0
+    rebate = share_rounded_down(gained, -rate)
+    credit(core.balances, maker.base_row if side == Side.BUY else maker.quote_row, rebate)
+    return 0, rebate
 
 
 @outlined

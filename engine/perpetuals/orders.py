@@ -9,6 +9,7 @@ one is met, and one that would reduce no more is cancelled when it is met.
 import numpy as np
 
 from engine.compiled import inlined, outlined, widen
+from engine.fees.rates import find_maker_rate_without_rebate, find_taker_rate
 from engine.fixed_point import E6
 from engine.layout import NONE, POSITION_PAGE, Core, PositionFlag, PriceStatus
 from engine.margin.account import Change, assess, assess_isolated
@@ -126,8 +127,10 @@ def settle_fill(core: Core, op: np.record, side: int, maker: np.record, qty: int
     else:
         change_hands(core, market_row, maker_row, taker_row, maker.price, qty)
     notional = maker.price * qty * market.quote_per_lot_tick
-    fee = charge_fee(core, market, taker_row, notional, market.taker_fee_e6)
-    return fee, charge_fee(core, market, maker_row, notional, market.maker_fee_e6)
+    fee = charge_fee(core, market, taker_row, notional, find_taker_rate(core, market, op.account))
+    return fee, charge_fee(
+        core, market, maker_row, notional, find_maker_rate_without_rebate(core, market, maker.account)
+    )
 
 
 @outlined
@@ -141,8 +144,10 @@ def settle_cross(core: Core, buy: np.record, sell: np.record, price: int, qty: i
     take_order_off(core, sell, qty)
     change_hands(core, market_row, buyer, seller, price, qty)
     notional = price * qty * market.quote_per_lot_tick
-    fee = charge_fee(core, market, buyer, notional, market.maker_fee_e6)
-    return fee, charge_fee(core, market, seller, notional, market.maker_fee_e6)
+    fee = charge_fee(core, market, buyer, notional, find_maker_rate_without_rebate(core, market, buy.account))
+    return fee, charge_fee(
+        core, market, seller, notional, find_maker_rate_without_rebate(core, market, sell.account)
+    )
 
 
 @outlined

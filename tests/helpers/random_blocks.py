@@ -43,6 +43,15 @@ from engine.commands import (
     Withdraw,
 )
 from engine.envelope import HEADER_SIZE, decode
+from engine.fees.commands import (
+    ChooseFeeAsset,
+    SetFeeAsset,
+    SetFeeRates,
+    SetFeeTier,
+    SetMarketSchedule,
+    SetReferralShare,
+    SetReferrer,
+)
 from engine.journal import BlockResult
 from engine.markets.states import MarketStatus
 from engine.oracle.commands import (
@@ -211,6 +220,8 @@ class RandomBlocks:
             return self._membership()
         if rng.random() < 0.2:
             return self._prices(account)
+        if rng.random() < 0.2:
+            return self._fees(account)
         return self._switches() if rng.random() < 0.1 else rng.choice(choices)
 
     def _report(self, reporter: int) -> tuple[Any, ...]:
@@ -251,6 +262,22 @@ class RandomBlocks:
             SetOutflowLimit(rng.randrange(4), rng.randrange(20_000), rng.randrange(10**6), 10**6),
             PauseWithdrawals(asset),
             *[ResumeWithdrawals(asset, number)] * 2,
+        ]
+        return rng.choice(choices)
+
+    def _fees(self, account: int) -> tuple[Any, ...]:
+        """Schedules of fees, and what accounts choose of them."""
+        rng = self.random
+        schedule, tier, market = rng.randrange(3), rng.randrange(3), rng.randrange(MARKETS + 1)
+        choices: list[tuple[Any, ...]] = [
+            SetFeeRates(schedule, tier, rng.randrange(-500, 2000), rng.randrange(100, 2000)),
+            SetFeeTier(tier, rng.randrange(4000)),
+            SetMarketSchedule(market, schedule, rng.randrange(1, 50)),
+            SetMarketSchedule(market, schedule, rng.randrange(1, 50)),
+            SetFeeAsset(rng.randrange(2), market, rng.randrange(300_000)),
+            SetReferralShare(rng.randrange(500_000)),
+            ChooseFeeAsset(account, rng.randrange(3)),
+            SetReferrer(account, rng.randrange(ACCOUNTS + 2)),
         ]
         return rng.choice(choices)
 

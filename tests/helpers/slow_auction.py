@@ -51,8 +51,8 @@ def uncross(venue: SlowVenue, market: int, price: int, volume: int) -> list[Line
 def _trade(venue: SlowVenue, buy: Resting, sell: Resting, price: int, qty: int) -> Line:
     market = venue.markets[buy.market]
     base, quote = qty * market.base_per_lot, price * qty * market.quote_per_lot_tick
-    buy_fee = -(-base * market.maker_fee_e6 // 10**6)
-    sell_fee = -(-quote * market.maker_fee_e6 // 10**6)
+    buy_fee = -(-base * max(venue.fee_rates(buy.market, buy.account)[0], 0) // 10**6)
+    sell_fee = -(-quote * max(venue.fee_rates(sell.market, sell.account)[0], 0) // 10**6)
     held = buy.price * qty * market.quote_per_lot_tick
     venue._add(venue.held, buy.account, market.quote_asset, -held)
     venue._add(venue.available, buy.account, market.quote_asset, held - quote)

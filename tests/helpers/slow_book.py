@@ -109,6 +109,8 @@ class SlowVenue:
         self.orders: dict[tuple[int, int], Resting] = {}
         self.arrivals = 0
         self.places_behind = 0
+        self.schedules: dict[int, list[tuple[int, int]]] = {}  # market: (maker, taker) rates of each tier
+        self.tiers: dict[int, int] = {}  # by account
         self.events: list[Line] = []
         self.terms: list[Request] | None = None  # of the operation that runs
         self.time_ms = 0
@@ -527,21 +529,24 @@ class SlowVenue:
         return leaves - overlap if request.mode == SelfTrade.DECREMENT else 0
 
     def _settle(self, request: Request, side: int, maker: Resting, qty: int) -> tuple[int, int]:
-        """Value moves; returns the taker's and the maker's fee."""
+        """Value moves; returns the taker's and the maker's fee, negative if it is a rebate."""
         market = self.markets[request.market]
         base, quote = qty * market.base_per_lot, maker.price * qty * market.quote_per_lot_tick
         taker_gets, maker_gets = (base, quote) if side == Side.BUY else (quote, base)
         base_asset, quote_asset = market.base_asset, market.quote_asset
         got, given = (base_asset, quote_asset) if side == Side.BUY else (quote_asset, base_asset)
-        fee = -(-taker_gets * market.taker_fee_e6 // 10**6)
-        maker_fee = -(-maker_gets * market.maker_fee_e6 // 10**6)
+        fee = -(-taker_gets * self.fee_rates(request.market, request.account)[1] // 10**6)
+        maker_rate = self.fee_rates(request.market, maker.account)[0]
+        maker_fee = -(-maker_gets * max(maker_rate, 0) // 10**6)
+        rebate = taker_gets * max(-maker_rate, 0) // 10**6
         self._add(self.available, request.account, given, -maker_gets)
         self._add(self.available, request.account, got, taker_gets - fee)
         self._add(self.held, maker.account, got, -taker_gets)
         self._add(self.available, maker.account, given, maker_gets - maker_fee)
-        self._add(self.available, 0, got, fee)
+        self._add(self.available, maker.account, got, rebate)
+        self._add(self.available, 0, got, fee - rebate)
         self._add(self.available, 0, given, maker_fee)
-        return fee, maker_fee
+        return fee, maker_fee - rebate
 
     def _trade(self, request: Request, side: int, maker: Resting, qty: int) -> None:
         fee, maker_fee = self._settle(request, side, maker, qty)
@@ -567,6 +572,12 @@ class SlowVenue:
         maker.filled += qty
         if maker.leaves == 0:
             self._show_next(maker)
+
+    def fee_rates(self, market: int, account: int) -> tuple[int, int]:
+        """What an account pays there in millionths, as maker and as taker."""
+        if market in self.schedules:
+            return self.schedules[market][self.tiers.get(account, 0)]
+        return self.markets[market].maker_fee_e6, self.markets[market].taker_fee_e6
 
     def _show_next(self, order: Resting) -> None:
         """What an order showed is gone: the next hidden lots go to the back, or the order is done."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.genesis import VENUE_ACCOUNT, Capacity
-from engine.layout import NONE, MarketKind, OrderFlag
+from engine.layout import FEE_TIERS, NONE, MarketKind, OrderFlag
 from engine.markets.states import MarketStatus
 from engine.matching.kernels import run_orders
 from engine.records import ORDER_OP, STP_SHIFT, TIF_SHIFT, Op, SelfTrade, Side, TimeInForce
@@ -71,6 +71,19 @@ class Floor:
         """Let trades happen at low..high ticks only; zeros: at any price."""
         self.state.markets.columns["band_low"][market] = low
         self.state.markets.columns["band_high"][market] = high
+
+    def set_schedule(self, market: int, schedule: int, rates: list[tuple[int, int]]) -> None:
+        """(maker, taker) rates of the first tiers in a schedule, and a market that has it."""
+        self.state.reserve_fee_rates(schedule)
+        first = schedule * FEE_TIERS
+        for row, (maker, taker) in enumerate(rates, first):
+            self.state.fee_rates.columns["maker_fee_e6"][row] = maker
+            self.state.fee_rates.columns["taker_fee_e6"][row] = taker
+        self.state.markets.columns["fee_schedule"][market] = schedule
+
+    def set_tier(self, account: int, tier: int) -> None:
+        """An account's fee tier."""
+        self.state.accounts.columns["fee_tier"][account] = tier
 
     def execute(self, ops: np.ndarray, codes: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """One block of operations, all authorised unless `codes` says otherwise: (results, events)."""
