@@ -8,26 +8,15 @@ from consensus.durable import ATTESTED, DIVERGED, HEAL, Divergence, plan_heal, s
 from consensus.effects import (
     BatchReady,
     Blame,
-    Broadcast,
-    CheckManifest,
-    ChunkRefused,
-    ChunkStaged,
     Diverged,
-    Effect,
-    Erase,
-    Event,
     Execute,
     Executed,
     ForgetBatches,
     InstallState,
-    ManifestChecked,
     ManifestRefused,
-    Persist,
-    Received,
     Send,
     SendChunks,
     SendManifest,
-    SetTimer,
     SnapshotTaken,
     StageChunk,
     StateInstalled,
@@ -38,131 +27,20 @@ from consensus.messages import (
     Attest,
     Chunk,
     Commit,
-    Complain,
     FetchBatches,
     FetchBlocks,
     FetchChunks,
     FetchManifest,
     Manifest,
-    Message,
     Prepare,
     Status,
-    ViewChange,
 )
 from consensus.primitives.crypto import digest
 from consensus.primitives.errors import InvariantViolation
 from consensus.proofs import CheckpointCert
-from consensus.replica import Replica, ReplicaConfig
-from consensus.state_transfer import TRANSFER, Progress
-from tests.helpers.votes import TIME_MS, Voters, make_block, name_of
-
-CONFIG = ReplicaConfig(window=8, checkpoint_interval=4, transfer_gap=16)
-ME = 3
-SIGNED = (Prepare, Commit, Attest, Complain, ViewChange)
-
-
-class Joiner:
-    """Replica 3 of 4 on its own; the test plays its peers and its disk."""
-
-    def __init__(
-        self, durable: dict[bytes, bytes] | None = None, committed: int = 0, oldest: int = 1
-    ) -> None:
-        self.voters = Voters(4, CONFIG.window, CONFIG.checkpoint_interval)
-        self.disk = dict(durable or {})
-        self.now_us = TIME_MS * 1000
-        self.effects: list[Effect] = []
-        self.replica = Replica(
-            ME,
-            self.voters.replicas,
-            [self.voters.keyring.signers[ME]],
-            self.voters.keyring,
-            CONFIG,
-            self.disk,
-            committed,
-            0,
-            oldest=oldest,
-        )
-        self._take(self.replica.start(self.now_us))
-
-    def _take(self, effects: list[Effect]) -> None:
-        self.effects += effects
-        for effect in effects:
-            if isinstance(effect, Persist):
-                self.disk[effect.key] = effect.value
-            elif isinstance(effect, Erase):
-                self.disk.pop(effect.key, None)
-
-    def step(self, *events: Event) -> list[Effect]:
-        """Feed events; return what they caused."""
-        before = len(self.effects)
-        for event in events:
-            self._take(self.replica.step(event, self.now_us))
-        return self.effects[before:]
-
-    def say(self, sender: int, *messages: Message) -> list[Effect]:
-        return self.step(*[Received(sender, message) for message in messages])
-
-    def wait(self, duration_us: int) -> list[Effect]:
-        self.now_us += duration_us
-        return self.step(TimerFired(TRANSFER))
-
-    # What peers hold
-
-    def cert(self, seq: int) -> CheckpointCert:
-        return self.voters.checkpoint(
-            make_block(seq, seq), digest("journal", bytes([seq])), digest("state", bytes([seq]))
-        )
-
-    def offer(self, peer: int, seq: int, height: int | None = None, oldest: int = 1) -> list[Effect]:
-        """A peer proves a checkpoint and says that it serves the state there."""
-        status = Status(0, True, seq if height is None else height, None, False, oldest, seq)
-        return self.say(peer, self.cert(seq), status)
-
-    def of(self, kind: type) -> list[Effect]:
-        return [effect for effect in self.effects if isinstance(effect, kind)]
-
-    def sent(self, kind: type, since: int = 0) -> list[tuple[int, Message]]:
-        found = [e for e in self.effects[since:] if isinstance(e, Send) and isinstance(e.message, kind)]
-        return [(e.to, e.message) for e in found]
-
-    def signed(self) -> list[Message]:
-        messages = [e.message for e in self.effects if isinstance(e, Send | Broadcast)]
-        return [m for m in messages if isinstance(m, SIGNED) and m.replica == ME]
-
-    def blames(self) -> list[tuple[int, str]]:
-        return [(e.replica, e.reason) for e in self.effects if isinstance(e, Blame)]
-
-    # A transfer, step by step
-
-    def aim(self, seq: int = 40, peers: tuple[int, ...] = (0, 1, 2)) -> None:
-        for peer in peers:
-            self.offer(peer, seq)
-
-    def take_manifest(self, chunks: int, have: tuple[int, ...] = ()) -> None:
-        """Whoever was asked for the manifest sends a true one."""
-        to, m = self.sent(FetchManifest)[-1]
-        (check,) = [e for e in self.say(to, Manifest(m.seq, b"manifest")) if isinstance(e, CheckManifest)]
-        assert check.cert == self.cert(m.seq)
-        self.step(ManifestChecked(to, m.seq, chunks, have))
-
-    def serve(self, peers: tuple[int, ...] = (0, 1, 2), liars: tuple[int, ...] = ()) -> None:
-        """Peers answer every request for chunks, until no request is left; liars send rubbish."""
-        done = 0
-        while done < len(self.effects):
-            effect = self.effects[done]
-            done += 1
-            match effect:
-                case Send(to, FetchChunks(seq, indexes)) if to in peers or to in liars:
-                    for index in indexes:
-                        self.say(to, Chunk(seq, index, b"bad" if to in liars else b"good"))
-                case StageChunk(sender, seq, index, data):
-                    kind = ChunkStaged if data == b"good" else ChunkRefused
-                    self.step(kind(sender, seq, index))
-
-    def install(self) -> list[Effect]:
-        (effect,) = self.of(InstallState)
-        return self.step(StateInstalled(effect.cert.seq, self.voters.replicas.record))
-
+from consensus.state_transfer import Progress
+from tests.helpers.joiner import CONFIG, ME, Joiner
+from tests.helpers.votes import Voters, make_block, name_of
 
 # When it begins
 
@@ -670,73 +548,3 @@ def test_healing_keeps_every_promise_about_the_order():
     after = {**joiner.disk, **{key: value for key, value in changes.items() if value is not None}}
     after = {key: value for key, value in after.items() if changes.get(key, b"") is not None}
     assert {key: after[key] for key in before} == before
-
-
-# What is kept back meanwhile
-
-
-def _stop(joiner: Joiner) -> None:
-    """Nobody serves the state any more, and blocks will do."""
-    for peer in (0, 1, 2):
-        joiner.say(peer, Status(0, True, 8, None, False))
-    for _ in range(3):
-        joiner.say(joiner.sent(FetchManifest)[-1][0], Manifest(40, b""))
-    joiner.step(TimerFired(TRANSFER))
-    assert joiner.replica.transfer is None
-
-
-def _complete(joiner: Joiner) -> None:
-    joiner.take_manifest(1)
-    joiner.serve()
-    joiner.install()
-
-
-def _fire_now(joiner: Joiner, since: int) -> None:
-    """Timers of no time: the turn that set them is durable. Whoever sets one twice gets it once."""
-    timers = [effect for effect in joiner.effects[since:] if isinstance(effect, SetTimer)]
-    for name in dict.fromkeys(timer.name for timer in timers if timer.delay_us == 0):
-        joiner.step(TimerFired(name))
-
-
-@pytest.mark.parametrize("end", [_stop, _complete])
-@pytest.mark.parametrize("proven", [True, False])
-def test_a_view_that_others_left_while_a_state_was_fetched_is_left_afterwards(end, proven: bool):
-    """Their view changes come again, and are known then: whoever looks at new ones alone stays for ever."""
-    joiner = Joiner()
-    joiner.aim()
-    complaints = joiner.voters.complaints(0) if proven else ()
-    changes = [joiner.voters.view_change(peer, 1, complaints=complaints) for peer in (1, 2)]
-    for _ in range(2):
-        joiner.say(1, changes[0])
-        joiner.say(2, changes[1])
-    assert (joiner.replica.view, joiner.replica.active) == (0, True)
-    since = len(joiner.effects)
-    end(joiner)
-    _fire_now(joiner, since)
-    assert (joiner.replica.view, joiner.replica.active) == (1, False)
-    assert [(type(m), m.view) for m in joiner.signed()] == [(ViewChange, 1)]
-
-
-@pytest.mark.parametrize("end", [_stop, _complete])
-def test_a_view_change_that_was_to_be_signed_as_a_transfer_began_is_signed_when_it_ends(end):
-    joiner = Joiner()
-    for peer in (0, 1, 2):
-        joiner.say(peer, joiner.voters.complain(peer, 0))
-    (name,) = [e.name for e in joiner.effects if isinstance(e, SetTimer) and e.delay_us == 0]
-    joiner.aim()
-    joiner.step(TimerFired(name))
-    assert not any(isinstance(m, ViewChange) for m in joiner.signed())
-    since = len(joiner.effects)
-    end(joiner)
-    _fire_now(joiner, since)
-    assert [m.view for m in joiner.signed() if isinstance(m, ViewChange)] == [1]
-
-
-def test_a_proposal_that_came_while_a_state_was_fetched_is_voted_for_afterwards():
-    joiner = Joiner()
-    joiner.aim()
-    joiner.step(BatchReady(name_of(1), 1, 100, 0))
-    joiner.say(0, joiner.voters.pre_prepare(0, make_block(41, 1)))
-    assert not joiner.signed()
-    _stop(joiner)
-    assert [(type(m), m.seq) for m in joiner.signed()] == [(Prepare, 41)]
