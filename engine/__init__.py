@@ -13,6 +13,7 @@ Start with `machine` (how a block is applied), then `layout` and `records` (ever
     accounts/, markets/, lifetimes/, auctions/, perpetuals/, validators/   the plugins
     oracle/, breakers/    prices by consensus; what stops when they move, or somebody says so
     fees/                 fee tiers, rebates, paying in other assets, referrals
+    settlement/           obligations between accounts, netted and settled in cycles
     timelock/             rules change only after a time in which everybody can see it
     matching/, clearing/, margin/   compiled rules of the order path
     compiled, fixed_point what kernels are made with

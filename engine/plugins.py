@@ -13,6 +13,7 @@ from engine.markets.plugin import MarketsPlugin
 from engine.oracle.plugin import OraclePlugin
 from engine.perpetuals.plugin import PerpetualsPlugin
 from engine.plugin import Plugin
+from engine.settlement.plugin import SettlementPlugin
 from engine.state import State
 from engine.timelock.plugin import TimelockPlugin
 from engine.validators.plugin import ValidatorsPlugin
@@ -30,6 +31,7 @@ def make_plugins(genesis: Genesis) -> tuple[Plugin, ...]:
         AuctionsPlugin(genesis),
         PerpetualsPlugin(),
         FeesPlugin(genesis),
+        SettlementPlugin(genesis),
         ValidatorsPlugin(genesis),
     )
     return own + tuple(_load(name, genesis) for name in genesis.plugins)

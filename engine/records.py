@@ -109,6 +109,7 @@ class Kind(IntEnum):
         13  # a visit to one. qty: cash moved to it; fee: funding charged; detail: what it is owed still
     )
     FEE = 15  # what a trade's fee became afterwards; see FeeLine
+    SETTLEMENT = 17  # obligations; see SettlementLine
     APPLIED = 18  # a change that waited is in force, or was dropped with this code; detail is its number
     FOREIGN = 255  # a line of a plugin from elsewhere: its fields mean what that plugin says
 
@@ -127,6 +128,17 @@ class FeeLine(IntEnum):
 
     CONVERTED = 1  # account paid qty instead of `fee` units of asset `detail`, which it got back
     REFERRAL = 2  # account got qty of the fee that counter_account paid
+
+
+class SettlementLine(IntEnum):
+    """What a SETTLEMENT line tells, in its `op`. `market` is the asset.
+
+    Of an obligation: account owed qty to counter_account; client_order_id: instruction; counter_order_id:
+    agent; detail: number."""
+
+    SETTLED = 1
+    CANCELLED = 2
+    CYCLE = 3  # detail obligations of qty units in all settled, which moved `fee` units; price: others wait
 
 
 class HaltLine(IntEnum):
@@ -225,6 +237,13 @@ class Code(IntEnum):
     REBATE_TOO_HIGH = 110  # above the lowest taker's fee of its schedule, which would have to pay it
     UNKNOWN_SCHEDULE = 111
     UNKNOWN_FEE_ASSET = 112
+    UNKNOWN_AGENT = 113  # or one that may not submit any more
+    NO_CONSENT = 114  # the debtor did not allow this agent
+    INSTRUCTION_REPEATED = 115  # it counts already
+    INSTRUCTION_CHANGED = 116  # the id stands for something else already
+    INSTRUCTION_TOO_OLD = 117  # it may count already; nobody remembers
+    UNKNOWN_OBLIGATION = 118  # it is settled, cancelled or somebody else's
+    QUEUE_FULL = 119  # too many obligations wait: in all, of this agent or of this debtor
 
 
 # An ENVELOPE line names its envelope: client_order_id is the nonce, counter_order_id and price are the first

@@ -88,4 +88,11 @@ SENTENCES: dict[Code, str] = {
     Code.REBATE_TOO_HIGH: "the rebate is above the lowest taker's fee of its schedule",
     Code.UNKNOWN_SCHEDULE: "there is no such fee schedule",
     Code.UNKNOWN_FEE_ASSET: "there is no such asset to pay fees in",
+    Code.UNKNOWN_AGENT: "there is no such settlement agent, or it may not submit any more",
+    Code.NO_CONSENT: "the debtor did not allow this agent",
+    Code.INSTRUCTION_REPEATED: "the instruction counts already",
+    Code.INSTRUCTION_CHANGED: "the instruction's id stands for something else already",
+    Code.INSTRUCTION_TOO_OLD: "the instruction's id is too old to tell whether it counts already",
+    Code.UNKNOWN_OBLIGATION: "the obligation is settled, cancelled or somebody else's",
+    Code.QUEUE_FULL: "too many obligations wait: in all, of this agent or of this debtor",
 }

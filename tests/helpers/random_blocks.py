@@ -65,6 +65,13 @@ from engine.oracle.commands import (
     SetIndexFeed,
 )
 from engine.records import EVERY_MARKET, Op
+from engine.settlement.commands import (
+    AllowSettlementAgent,
+    CancelObligation,
+    SetSettlementAgent,
+    SetSettlementCycle,
+    SubmitObligation,
+)
 from engine.timelock.plugin import CancelChange, SetTimelockDelay
 from tests.helpers.venue import START_MS, Venue, contradiction, new, signer, validator_key
 
@@ -222,6 +229,8 @@ class RandomBlocks:
             return self._prices(account)
         if rng.random() < 0.2:
             return self._fees(account)
+        if rng.random() < 0.2:
+            return self._settlement(account)
         return self._switches() if rng.random() < 0.1 else rng.choice(choices)
 
     def _report(self, reporter: int) -> tuple[Any, ...]:
@@ -278,6 +287,26 @@ class RandomBlocks:
             SetReferralShare(rng.randrange(500_000)),
             ChooseFeeAsset(account, rng.randrange(3)),
             SetReferrer(account, rng.randrange(ACCOUNTS + 2)),
+        ]
+        return rng.choice(choices)
+
+    def _settlement(self, account: int) -> tuple[Any, ...]:
+        """Agents, obligations, cycles."""
+        rng = self.random
+        submit = SubmitObligation(
+            rng.randrange(2),
+            rng.randrange(1, 30),
+            rng.choice((account, rng.randrange(ACCOUNTS + 2))),
+            rng.randrange(ACCOUNTS + 2),
+            rng.randrange(ASSETS + 1),
+            rng.randrange(1, 30_000),
+        )
+        choices: list[tuple[Any, ...]] = [
+            SetSettlementAgent(rng.choice((0, account)), int(rng.random() < 0.9)),
+            SetSettlementCycle(rng.choice((0, 3000, 5000))),
+            AllowSettlementAgent(account, rng.randrange(2), int(rng.random() < 0.9)),
+            *[submit] * 4,
+            CancelObligation(account, rng.randrange(1, 12)),
         ]
         return rng.choice(choices)
 
