@@ -19,6 +19,7 @@ Start with `machine` (how a block is applied), then `layout` and `records` (ever
     compiled, fixed_point what kernels are made with
     journal               what a block did: chunks, roots, proofs
     explain/              why each order came out as it did: a block again, step by step
+    conservation          the check of every block: no value was created or lost
     invariants            exact audits of the whole state
 
 Decisions

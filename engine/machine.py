@@ -25,6 +25,7 @@ from engine.accounts.nonces import use_nonce
 from engine.batch import decode_batch
 from engine.block import Verdict
 from engine.commands import EXPIRY_NEVER
+from engine.conservation import ConservationCheck
 from engine.envelope import Envelope, EnvelopeKind
 from engine.events import Events
 from engine.genesis import VENUE_ACCOUNT, Genesis
@@ -64,6 +65,7 @@ class Machine:
             self.state.add_grant(self.state.add_key(key), VENUE_ACCOUNT, SCOPES_ALL, EXPIRY_NEVER)
         add_founders(self.state, genesis.epoch)
         self._tree = StateTree(self.state)
+        self._conservation = ConservationCheck(self.state)
 
     @classmethod
     def restore(
@@ -78,6 +80,7 @@ class Machine:
         machine = cls.__new__(cls)
         machine._set_up(genesis, verifier, new_state(genesis, index_seed))
         machine._tree = put_pages(machine.state, pages, expected_root)
+        machine._conservation = ConservationCheck(machine.state)
         return machine
 
     def _set_up(self, genesis: Genesis, verifier: Verifier | None, state: State) -> None:
@@ -192,6 +195,7 @@ class _Block:
         self._machine._registry.on_block_end(
             state, Context(NONE, self._time_ms, self._height, self._after, done)
         )
+        self._machine._conservation.check()
         journal = self._after.append_to(journal)
         results = self._write_lines(journal, op_count)
         chunks = hash_chunks(journal)
