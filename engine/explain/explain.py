@@ -207,6 +207,11 @@ class Explainer:
         how = f"{rate} millionths of {received} received, {rounded}"
         if units != whole + (part > 0):  # charged by another rule than the market's rate
             how = f"of {received} received"
+        if units < 0:  # the maker's share of what the taker paid, in the asset that the taker received
+            asset = "quote_asset" if asset == "base_asset" else "base_asset"
+            if columns["kind"][market] == MarketKind.PERPETUAL:
+                asset = "quote_asset"
+            fee, how = "none", f"a rebate of {look.amount(-units, int(columns[asset][market]))}"
         other = ("counter_account", "counter_order_id") if as_taker else ("account", "client_order_id")
         account, order = (int(event[name]) for name in other)
         return Trade(

@@ -148,9 +148,10 @@ class Look:
         """Base units as people write them, with the asset's name."""
         columns = self._state.assets.columns
         decimals = int(columns["decimals"][asset])
-        whole, part = divmod(units, 10**decimals)
+        whole, part = divmod(abs(units), 10**decimals)
         digits = f"{part:0{decimals}d}".rstrip("0") if decimals else ""
-        return f"{whole:,}{'.' + digits if digits else ''} {unpack_name(columns['name'][asset])}"
+        number = f"{'-' if units < 0 else ''}{whole:,}{'.' + digits if digits else ''}"
+        return f"{number} {unpack_name(columns['name'][asset])}"
 
     def _find_own_order(self) -> int:
         if not self.has_account:

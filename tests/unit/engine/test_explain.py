@@ -7,6 +7,7 @@ import pytest
 from engine.explain.explain import Explained, Explainer, Wanted, to_text
 from engine.explain.look import Look
 from engine.explain.sentences import SENTENCES
+from engine.fees.commands import SetFeeRates, SetMarketSchedule
 from engine.machine import Machine
 from engine.records import Code, Op, SelfTrade, Side, Term, TimeInForce
 from tests.helpers.random_blocks import RandomBlocks
@@ -159,3 +160,13 @@ def test_a_refused_envelope_is_explained(venue):
     venue.block(envelope)
     said = explain(venue, Wanted(1))[-1]
     assert (said.code, said.outcome) == ("NONCE_USED", "rejected")
+
+
+def test_a_rebate_is_told_in_the_asset_that_the_taker_received(venue):
+    venue.commands(SetFeeRates(1, 0, -200, 500), SetMarketSchedule(0, 1, 1))
+    assert venue.block().counts.rejected == 0
+    one(venue, 1, new(0, 1, 1, SELL, 100, 5000))
+    one(venue, 2, new(0, 2, 8, BUY, 100, 5000))
+    [taker, maker] = [item.trades[0] for item in explain(venue) if item.trades]
+    assert taker.fee == "0.00000025 BTC: 500 millionths of 0.0005 BTC received, exactly"
+    assert maker.fee == "none: a rebate of 0.0000001 BTC"
