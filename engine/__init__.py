@@ -10,7 +10,8 @@ Start with `machine` (how a block is applied), then `layout` and `records` (ever
     commands, plugin      msgpack commands, and who carries them out
     plugins, events       which plugins a ledger has; journal lines that they add
     authority             which key may do what
-    accounts/, markets/, lifetimes/, auctions/, perpetuals/, validators/   the plugins
+    accounts/, markets/, lifetimes/, auctions/, conditional/, perpetuals/,
+    validators/           the plugins
     oracle/, breakers/    prices by consensus; what stops when they move, or somebody says so
     fees/                 fee tiers, rebates, paying in other assets, referrals
     settlement/           obligations between accounts, netted and settled in cycles

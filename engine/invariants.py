@@ -104,6 +104,8 @@ def _check_holds(state: State, live: np.ndarray, open_lots: np.ndarray) -> None:
 def _check_levels(state: State, live: np.ndarray, open_lots: np.ndarray) -> None:
     """The lots of a level, and the best prices, are those of its orders."""
     levels, markets = _used(state, "levels"), _used(state, "markets")
+    on_levels = (live["flags"] & OrderFlag.WAITING) == 0
+    live, open_lots = live[on_levels], open_lots[on_levels]
     starts = np.where(
         live["side"] == Side.BUY, markets["bid_start"][live["market"]], markets["ask_start"][live["market"]]
     )

@@ -132,7 +132,9 @@ MARKET = np.dtype(
         ("liquidated", "<i8"),  # quote units liquidated in this block, for breakers, who take them away
         ("perpetual", "<i4"),  # PERPETUAL: row of its contract's terms
         ("fee_schedule", "<i4"),  # from 1: rates by fee tier instead of the two above; 0: none
-        ("reserved", "u1", (24,)),
+        ("trade_low", "<i8"),  # of the trades that conditional orders have not seen; price_max + 1: none
+        ("trade_high", "<i8"),  # 0: none
+        ("reserved", "u1", (8,)),
     ]
 )  # 256 bytes; row = market id
 
@@ -183,6 +185,7 @@ class OrderFlag(IntEnum):
 
     LIVE = 1
     HAS_TERMS = 2  # the row of the same number in TERMS counts
+    WAITING = 4  # for its trigger: it is on no price level, and its lots are all in `leaves`
     REDUCE_ONLY = 64  # PERPETUAL: trades only what makes its account's position smaller
 
 
@@ -192,9 +195,20 @@ TERMS = np.dtype(
         ("display", "<i8"),  # lots shown at a time; 0: all
         ("expiry_ms", "<i8"),  # ledger time from which it is off the book; 0: never
         ("alarm", "<i4"),  # place of its expiry in ALARM, plus one; 0: none
-        ("reserved", "u1", (36,)),
+        ("reference", "i1"),  # engine.records.Reference of its trigger
+        ("becomes", "u1"),  # flags of the NEW that it becomes when it is triggered
+        ("reserved_pair", "u1", (2,)),
+        ("trigger", "<i8"),  # ticks; 0: it waits for nothing
+        ("reserved", "u1", (24,)),
     ]
 )  # 64 bytes; row = row of its order. Stale where the order has no terms.
+
+TRIGGER = np.dtype(
+    [
+        ("head", "<i4"),  # the order that waits longest
+        ("tail", "<i4"),
+    ]
+)  # 8 bytes; see engine.matching.waiting for the row. Row ids are stored plus one, so zero pages mean empty.
 
 ALARM = np.dtype(
     [
@@ -482,7 +496,9 @@ COUNTERS = np.dtype(
         ("sweep_end", "<i8"),  # and where it ends; equal: no round is under way
         ("addon_default_bps", "<i8"),  # margin add-on of accounts without a fresh score
         ("fee_rates", "<i8"),
-        ("reserved", "u1", (336,)),
+        ("triggers", "<i8"),  # rows in use
+        ("orders_waiting", "<i8"),  # for their triggers
+        ("reserved", "u1", (320,)),
         ("plugin_rows", "<i8", (PLUGIN_TABLES_MAX,)),  # rows in use of each table that a plugin owns
     ]
 )  # 1024 bytes; one row
@@ -503,6 +519,7 @@ ALARM_PAGE = page_shift(ALARM)
 POSITION_PAGE = page_shift(POSITION)
 PERPETUAL_PAGE = page_shift(PERPETUAL)
 POOL_PAGE = page_shift(POOL)
+TRIGGER_PAGE = page_shift(TRIGGER)
 
 
 class Rows(NamedTuple):
@@ -532,6 +549,7 @@ class Core(NamedTuple):
     levels: Rows
     orders: Rows
     terms: Rows
+    triggers: Rows
     alarms: Rows
     grants: Rows
     positions: Rows
@@ -545,3 +563,4 @@ class Core(NamedTuple):
     grant_index: np.ndarray  # the same for (key, account)
     position_index: np.ndarray  # the same for (account, market)
     ladder_bits: np.ndarray  # occupied levels, 64 a word; see matching
+    trigger_bits: np.ndarray  # prices at which orders wait, the same way

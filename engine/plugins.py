@@ -6,6 +6,7 @@ from consensus.primitives.errors import ConfigError
 from engine.accounts.plugin import AccountsPlugin
 from engine.auctions.plugin import AuctionsPlugin
 from engine.breakers.plugin import BreakersPlugin
+from engine.conditional.plugin import ConditionalPlugin
 from engine.fees.plugin import FeesPlugin
 from engine.genesis import Genesis
 from engine.lifetimes.plugin import LifetimesPlugin
@@ -29,6 +30,7 @@ def make_plugins(genesis: Genesis) -> tuple[Plugin, ...]:
         BreakersPlugin(genesis),
         LifetimesPlugin(),
         AuctionsPlugin(genesis),
+        ConditionalPlugin(),
         PerpetualsPlugin(),
         FeesPlugin(genesis),
         SettlementPlugin(genesis),

@@ -52,9 +52,18 @@ class Term(IntEnum):
 
     DISPLAY = 1  # iceberg: qty lots are shown at a time
     EXPIRE = 2  # GTD: off the book from ledger time `price` on, in milliseconds
+    STOP = 3  # it waits until a price, the Reference `qty`, comes to `price` ticks
 
 
 TERMS_MAX = 6  # of one order
+
+
+class Reference(IntEnum):
+    """Which price triggers."""
+
+    LAST = 0  # any at which the market traded
+    MARK = 1
+    INDEX = 2
 
 
 class CancelSides(IntEnum):
@@ -97,6 +106,8 @@ class Kind(IntEnum):
     COMMAND = 3  # one per command or accepted evidence, in listing order
     FILL = 4  # one per trade, in execution order, mixed with CANCELLED
     CANCELLED = 5  # an order left the book by another's hand: self-trade, cancel-all
+    TRIGGERED = 7  # an order waits no more: it entered with this code; price: its limit; qty: lots filled at
+    # once; detail: lots left open; counter_order_id: its trigger in ticks. Its fills follow.
     AUCTION = (
         8  # indicative or final: price, qty lots that trade at it, detail lots left over (bids positive);
     )

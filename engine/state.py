@@ -44,12 +44,14 @@ from engine.layout import (
     TERMS,
     TIER,
     TIERS_MAX,
+    TRIGGER,
     VALIDATOR,
     VALIDATOR_KEY,
     Core,
     PriceStatus,
 )
 from engine.matching.ladder import new_ladder, rebuild_ladder
+from engine.records import Reference
 from engine.tables.index import (
     find_balance,
     find_grant,
@@ -77,6 +79,7 @@ _ROW_COUNTERS = {
     "levels": "levels",
     "orders": "orders_used",
     "terms": "orders_used",
+    "triggers": "triggers",
     "alarms": "alarms",
     "keys": "keys",
     "nonces": "keys",
@@ -127,6 +130,7 @@ class State:
         self.levels = Table("levels", LEVEL, 2 * capacity.levels)
         self.orders = Table("orders", ORDER, capacity.orders)
         self.terms = Table("terms", TERMS, capacity.orders)
+        self.triggers = Table("triggers", TRIGGER, 2 * len(Reference) * capacity.levels)
         self.alarms = Table("alarms", ALARM, capacity.orders + capacity.accounts)
         self.keys = Table("keys", KEY, capacity.keys)
         self.nonces = Table("nonces", NONCES, capacity.keys)
@@ -166,6 +170,7 @@ class State:
                 levels=self.levels.view(),
                 orders=self.orders.view(),
                 terms=self.terms.view(),
+                triggers=self.triggers.view(),
                 alarms=self.alarms.view(),
                 grants=self.grants.view(),
                 positions=self.positions.view(),
@@ -179,6 +184,7 @@ class State:
                 grant_index=self.grant_index,
                 position_index=self.position_index,
                 ladder_bits=self.ladder_bits,
+                trigger_bits=self.trigger_bits,
             )
         return self._core
 
@@ -262,7 +268,9 @@ class State:
         """Append a market with `level_count` levels a side; return its id. The caller fills in the rest."""
         first_level = self.count["levels"]
         self.count["levels"] = first_level + 2 * level_count
+        self.count["triggers"] = len(Reference) * self.count["levels"]
         self._reserve(self.levels, self.count["levels"])
+        self._reserve(self.triggers, self.count["triggers"])
         row = self._append(self.markets, "markets")
         columns = self.markets.columns
         columns["name"][row] = pack_name(name)
@@ -272,6 +280,7 @@ class State:
         columns["best_ask"][row] = level_count
         columns["price_status"][row] = PriceStatus.NONE
         columns["collar_high"][row] = level_count - 1
+        columns["trade_low"][row] = level_count
         self.market_ids[name] = row
         return row
 
@@ -392,13 +401,17 @@ class State:
         self.validator_key_rows: dict[bytes, int] = _row_of(keys, "public_key", self.used(keys))
         self.asset_ids = _names(self.assets, self.used(self.assets))
         self.market_ids = _names(self.markets, self.used(self.markets))
-        for table in (self.orders, self.balances, self.grants, self.positions, self.levels):
+        for table in (self.orders, self.balances, self.grants, self.positions, self.levels, self.triggers):
             self._rebuild_index(table)
 
     def _rebuild_index(self, table: Table) -> None:
         if table is self.levels:
             self.ladder_bits = new_ladder(table.capacity)
             rebuild_ladder(self.ladder_bits, table.rows, self.used(table))
+            return
+        if table is self.triggers:
+            self.trigger_bits = new_ladder(table.capacity)
+            rebuild_ladder(self.trigger_bits, table.rows, self.used(table))
             return
         index = new_index(table.capacity, self._index_seed)
         if table is self.orders:

@@ -26,7 +26,7 @@ from engine.commands import EXPIRY_NEVER
 from engine.envelope import encode_commands, encode_orders, orders_array
 from engine.genesis import VENUE_ACCOUNT, Capacity, Genesis
 from engine.machine import Machine
-from engine.records import Op, Side
+from engine.records import Op, Reference, Side, Term
 
 Report = Callable[[str], None]
 SLOW_SECONDS = 3.0
@@ -61,11 +61,16 @@ def _run_scratch_ledger() -> None:
         commands.ListMarket("A/B", 0, 1, 1, 1, 1000, 1000, 0, 1, 1),
         commands.Deposit(venue, 0, 1000),
         commands.Deposit(venue, 1, 1000),
+        commands.OpenAccount(signer.public_key),
+        commands.Deposit(venue + 1, 0, 1000),
     ]
     orders = [
         (Op.NEW, Side.BUY, 0, venue, 1, 10, 2),
         (Op.NEW, Side.SELL, 0, venue, 2, 10, 1),
         (Op.REDUCE, 0, 0, venue, 1, 0, 1),
+        (Op.NEW, Side.SELL, 0, venue + 1, 1, 10, 1),
+        (Op.TERMS, Term.STOP, 0, venue + 1, 2, 10, Reference.LAST),
+        (Op.NEW, Side.SELL, 0, venue + 1, 2, 10, 1),
         (Op.CANCEL, 0, 0, venue, 1, 0, 0),
     ]
     batch = encode_batch(

@@ -12,6 +12,7 @@ from engine.matching.book import find_level, is_same_owner, remove_order, shrink
 from engine.matching.iceberg import open_lots, refill
 from engine.matching.records import write_cross, write_removed
 from engine.matching.taking import take_off
+from engine.matching.waiting import widen_trades
 from engine.perpetuals.orders import lots_to_cross, reducible, settle_cross
 from engine.records import Code, Side
 
@@ -55,6 +56,7 @@ def uncross(
         core.counters.rows[0].fills += fills
         core.counters.dirty[0] = 1
         market.last_price = price
+        widen_trades(market, price)
         core.markets.dirty[market_row >> MARKET_PAGE] = 1
     return done, meetings, used
 

@@ -71,8 +71,9 @@ def check_account(core: Core, op: np.record, more_orders: int) -> int:
 
 
 @inlined
-def check_terms(market: np.record, op: np.record, side: int) -> int:
-    """The market takes orders, and price, quantity and notional are within its bounds.
+def check_terms(market: np.record, op: np.record, side: int, waits: bool) -> int:
+    """The market takes orders, and price, quantity and notional are within its bounds. An order that waits
+    for its trigger meets the collar of that day.
 
     After this, price × qty × quote_per_lot_tick ≤ AMOUNT_MAX. Listing ensured that
     qty_max × quote_per_lot_tick and qty_max × base_per_lot are.
@@ -81,7 +82,7 @@ def check_terms(market: np.record, op: np.record, side: int) -> int:
         return Code.MARKET_CLOSED.value
     if op.price < 1 or op.price > market.price_max:
         return Code.PRICE_OUT_OF_RANGE.value
-    if (op.price > market.collar_high) if side == Side.BUY else (op.price < market.collar_low):
+    if not waits and (op.price > market.collar_high if side == Side.BUY else op.price < market.collar_low):
         return Code.BEYOND_COLLAR.value
     if op.qty < 1 or op.qty > market.qty_max:
         return Code.QTY_OUT_OF_RANGE.value

@@ -13,6 +13,7 @@ import numpy as np
 from engine.compiled import inlined
 from engine.layout import ACCOUNT_PAGE, LEVEL_PAGE, MARKET_PAGE, NONE, ORDER_PAGE, Core, OrderFlag
 from engine.matching.ladder import next_occupied, occupy, previous_occupied, vacate
+from engine.matching.waiting import leave_trigger
 from engine.records import REDUCE_ONLY, Side
 from engine.tables.alarms import drop_alarm
 from engine.tables.index import hash_pair, index_insert, index_remove
@@ -46,6 +47,22 @@ def add_order(
 
     Caller ensured a free row, price 1..price_max and an unused (account, client_order_id).
     """
+    row = register_order(core, market_row, op, side, leaves, filled, base_row, quote_row)
+    _join_level(core, core.markets.rows[market_row], row)
+
+
+@inlined
+def register_order(
+    core: Core,
+    market_row: int,
+    op: np.record,
+    side: int,
+    leaves: int,
+    filled: int,
+    base_row: int,
+    quote_row: int,
+) -> int:
+    """A row for a live order, in its account's list and the index, and on no level yet."""
     row = _take_row(core)
     order = core.orders.rows[row]
     order.account = op.account
@@ -62,21 +79,24 @@ def add_order(
     market = core.markets.rows[market_row]
     market.open_orders += 1
     core.markets.dirty[market_row >> MARKET_PAGE] = 1
-    _join_level(core, market, row)
     _join_own(core, row)
     index_insert(core.order_index, hash_pair(core.order_index, op.account, op.client_order_id), row)
+    return row
 
 
 @inlined
 def remove_order(core: Core, row: int) -> None:
-    """Take a live order out of its level, its account's list and the index, and free its row."""
+    """Take a live order out of its level or queue, its account's list and the index, and free its row."""
     order = core.orders.rows[row]
     market_row = order.market
     market = core.markets.rows[market_row]
     market.open_orders -= 1
     core.markets.dirty[market_row >> MARKET_PAGE] = 1
     index_remove(core.order_index, hash_pair(core.order_index, order.account, order.client_order_id), row)
-    _leave_level(core, market, order)
+    if order["flags"] & OrderFlag.WAITING:
+        leave_trigger(core, market, row)
+    else:
+        _leave_level(core, market, order)
     _leave_own(core, order)
     if order["flags"] & OrderFlag.HAS_TERMS:
         drop_alarm(core, row)
@@ -85,7 +105,9 @@ def remove_order(core: Core, row: int) -> None:
 
 @inlined
 def shrink_level(core: Core, order: np.record, qty: int) -> None:
-    """`qty` lots of an order at this level are gone."""
+    """`qty` lots of an order at this level are gone. An order that waits is at none."""
+    if order["flags"] & OrderFlag.WAITING:
+        return
     level_row = find_level(core.markets.rows[order.market], order.side, order.price)
     core.levels.rows[level_row].qty -= qty
     core.levels.dirty[level_row >> LEVEL_PAGE] = 1

@@ -164,7 +164,7 @@ def _enter(core: Core, op: np.record, line: np.record, events: np.ndarray, progr
     """NEW without terms: admit, then match and rest."""
     if op["flags"] & SLIDE:
         slide(core, op, op["flags"] & 1)
-    admitted = admit_new(core, op)
+    admitted = admit_new(core, op, False)
     code, filled, left = admitted.code, 0, 0
     if code == Code.OK:
         code, filled, left, used = enter_book(core, op, admitted, events, progress[Progress.EVENTS])

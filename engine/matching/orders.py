@@ -48,8 +48,9 @@ def refuse(code: int, side: int) -> Admission:
 
 
 @inlined
-def admit_new(core: Core, op: np.record) -> Admission:
-    """NEW: names, limits, terms, an unused order id, funds for the whole order, and the book's consent."""
+def admit_new(core: Core, op: np.record, waits: bool) -> Admission:
+    """NEW: names, limits, terms, an unused order id, funds for the whole order, and the book's consent, which
+    an order that waits for its trigger does not need yet."""
     side = op["flags"] & 1
     code = check_names(core, op)
     if code == Code.OK:
@@ -57,13 +58,13 @@ def admit_new(core: Core, op: np.record) -> Admission:
     if code != Code.OK:
         return refuse(code, side)
     market = core.markets.rows[op.market]
-    code = check_terms(market, op, side)
+    code = check_terms(market, op, side, waits)
     if code != Code.OK:
         return refuse(code, side)
     if find_order(core.order_index, core.orders.rows, op.account, op.client_order_id) != NONE:
         return refuse(Code.DUPLICATE_ORDER_ID.value, side)
     if market.kind | (op["flags"] & REDUCE_ONLY) != 0:
-        return admit_perpetual(core, op, side, NONE)
+        return admit_perpetual(core, op, side, NONE, waits)
     pay_asset, receive_asset = market.quote_asset, market.base_asset
     if side == Side.SELL:
         pay_asset, receive_asset = receive_asset, pay_asset
@@ -76,7 +77,8 @@ def admit_new(core: Core, op: np.record) -> Admission:
     has_positions = core.accounts.rows[op.account].first_position != NONE
     if has_positions and not may_spend(core, widen(op.account), widen(pay_asset), hold):
         return refuse(Code.MARGIN_TOO_LOW.value, side)
-    code = check_book(core, market, op, side)
+    if not waits:
+        code = check_book(core, market, op, side)
     if code != Code.OK:
         return refuse(code, side)
     if not has_free_row(core):
@@ -88,7 +90,7 @@ def admit_new(core: Core, op: np.record) -> Admission:
 
 
 @outlined
-def admit_perpetual(core: Core, op: np.record, side: int, row: int) -> Admission:
+def admit_perpetual(core: Core, op: np.record, side: int, row: int, waits: bool) -> Admission:
     """NEW in a perpetual market, or REPLACE of order `row`: margin instead of funds.
 
     Reduce-only is for these markets only, and a replacement is reduce-only exactly if its original is.
@@ -107,7 +109,7 @@ def admit_perpetual(core: Core, op: np.record, side: int, row: int) -> Admission
         take_order_off(core, order, opened)  # the new order may use what the original asks for
         code = check_order(core, op, side)
         take_order_off(core, order, -opened)
-    if code == Code.OK:
+    if code == Code.OK and not waits:
         code = check_book(core, market, op, side)
     if code == Code.OK and not _has_room_for_perpetual(core, op, widen(market.quote_asset), row):
         code = Code.LIMIT_REACHED.value

@@ -89,6 +89,17 @@ def write_removed(line: np.record, code: int, order: np.record, qty: int, left: 
 
 
 @inlined
+def write_triggered(
+    line: np.record, op: np.record, side: int, trigger: int, code: int, filled: int, left: int
+) -> None:
+    """TRIGGERED: the order that waited enters as `op`, of which `filled` lots trade and `left` rest."""
+    write_result(line, op, code, side, op.price, filled, left)
+    line.kind = Kind.TRIGGERED
+    line.counter_account = op.account
+    line.counter_order_id = trigger
+
+
+@inlined
 def write_cross(
     line: np.record, buy: np.record, sell: np.record, price: int, qty: int, buy_fee: int, sell_fee: int
 ) -> None:

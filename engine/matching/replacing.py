@@ -1,15 +1,15 @@
 """REPLACE: a resting order gets another price and open quantity.
 
 If only the quantity shrinks, the order stays where it is. Otherwise it leaves the book and enters as new,
-behind everybody, with its terms: an iceberg hides again, an expiry stays. A replacement that is refused
-leaves the original where it is.
+behind everybody, with its terms: an iceberg hides again, an expiry stays. An order that waits goes on waiting
+for its trigger, and becomes what its NEW said. A replacement that is refused leaves the original where it is.
 """
 
 import numpy as np
 
 from engine.clearing.holds import compute_hold
 from engine.compiled import inlined, outlined, widen
-from engine.layout import NONE, Core, OrderFlag
+from engine.layout import NONE, Core
 from engine.margin.spending import may_spend
 from engine.matching.admit import (
     check_account,
@@ -19,12 +19,13 @@ from engine.matching.admit import (
     slide,
     time_in_force,
 )
+from engine.matching.attached import attach, terms_of
 from engine.matching.iceberg import open_lots
 from engine.matching.orders import Admission, admit_perpetual, enter_book, find_own_order, refuse
 from engine.matching.progress import Progress
 from engine.matching.records import write_result
+from engine.matching.stops import is_waiting, wait
 from engine.matching.taking import take_off
-from engine.matching.terms import Terms, attach
 from engine.records import REDUCE_ONLY, SLIDE, Code, Side, TimeInForce
 
 
@@ -42,8 +43,13 @@ def replace_order(
             left = op.qty
             if left < opened:
                 take_off(core, row, opened - left)
+        elif is_waiting(core, row):
+            terms = terms_of(core, row)
+            take_off(core, row, opened)
+            wait(core, op, admitted, terms)
+            left = op.qty
         else:
-            terms = _terms_of(core, row)
+            terms = terms_of(core, row)
             take_off(core, row, opened)
             code, filled, left, used = enter_book(core, op, admitted, events, progress[Progress.EVENTS])
             progress[Progress.EVENTS] = used
@@ -71,15 +77,16 @@ def _admit(core: Core, op: np.record) -> Admission:
         return refuse(Code.BAD_OP.value, side)
     if row == NONE:
         return refuse(Code.UNKNOWN_ORDER.value, side)
-    if op["flags"] & SLIDE:
+    waits = is_waiting(core, row)
+    if op["flags"] & SLIDE and not waits:
         slide(core, op, side)
     order = core.orders.rows[row]
     market = core.markets.rows[order.market]
-    code = check_terms(market, op, side)
+    code = check_terms(market, op, side, waits)
     if code != Code.OK:
         return refuse(code, side)
     if market.kind | (op["flags"] & REDUCE_ONLY) != 0:
-        return admit_perpetual(core, op, side, row)
+        return admit_perpetual(core, op, side, row, waits)
     pay_row, receive_row = widen(order.base_row), widen(order.quote_row)
     if side == Side.BUY:
         pay_row, receive_row = receive_row, pay_row
@@ -89,16 +96,8 @@ def _admit(core: Core, op: np.record) -> Admission:
         return refuse(Code.INSUFFICIENT_FUNDS.value, side)
     if more > 0 and not may_spend(core, widen(op.account), widen(core.balances.rows[pay_row].asset), more):
         return refuse(Code.MARGIN_TOO_LOW.value, side)
-    code = check_book(core, market, op, side)
+    if not waits:
+        code = check_book(core, market, op, side)
     if code != Code.OK:
         return refuse(code, side)
     return Admission(Code.OK.value, side, pay_row, receive_row, order.filled)
-
-
-@inlined
-def _terms_of(core: Core, row: int) -> Terms:
-    """The terms of a resting order."""
-    if core.orders.rows[row]["flags"] & OrderFlag.HAS_TERMS == 0:
-        return Terms(Code.OK.value, 0, 0, 0)
-    terms = core.terms.rows[row]
-    return Terms(Code.OK.value, 1, terms.display, terms.expiry_ms)

@@ -12,6 +12,7 @@ from engine.matching.admit import FILLS_PER_ORDER_MAX, crosses, is_left_behind, 
 from engine.matching.book import find_level, is_same_owner, remove_order, shrink_order
 from engine.matching.iceberg import open_lots, refill, take_hidden
 from engine.matching.records import write_cancelled, write_fill
+from engine.matching.waiting import widen_trades
 from engine.perpetuals.orders import lots_to_take, lots_to_trade, settle_fill, take_order_off
 from engine.records import Code, SelfTrade, Side
 
@@ -30,7 +31,7 @@ def take(
     code = Code.OK.value
     filled, leaves, paid, received = 0, int(op.qty), 0, 0
     fees_paid, fees_received = 0, 0  # in the assets that the taker pays, receives
-    steps, fills, last_price = 0, 0, 0
+    steps, fills, first_price, last_price = 0, 0, 0, 0
     group = core.accounts.rows[op.account].group
     has_tiers = market.fee_schedule != 0
     taker_rate = find_taker_rate(core, market, op.account)
@@ -86,6 +87,8 @@ def take(
             shrink_order(core, row, qty)
         elif maker["flags"] & OrderFlag.HAS_TERMS == 0 or not refill(core, row):
             remove_order(core, row)
+        if fills == 0:
+            first_price = price
         fills += 1
         last_price = price
         leaves -= qty
@@ -95,6 +98,8 @@ def take(
     if filled > 0:
         core.counters.rows[0].fills += fills
         market.last_price = last_price
+        widen_trades(market, first_price)
+        widen_trades(market, last_price)
         core.markets.dirty[op.market >> MARKET_PAGE] = 1
         _credit_fees(core, market, side, fees_paid, fees_received)
     return code, filled, leaves, paid, received, used

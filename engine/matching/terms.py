@@ -4,28 +4,17 @@ A kind of order lives in a file of its own; here its arguments are read and chec
 anything else is asked of the order.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
-from engine.compiled import inlined, outlined
-from engine.layout import TERMS_PAGE, Core, OrderFlag
+from engine.compiled import inlined, outlined, widen
+from engine.layout import Core
 from engine.matching.admit import slide, time_in_force
-from engine.matching.iceberg import hide
+from engine.matching.attached import Terms, attach, no_terms
 from engine.matching.orders import admit_new, enter_book, find_own_order
 from engine.matching.progress import Progress
 from engine.matching.records import write_result
+from engine.matching.stops import is_stop, wait
 from engine.records import SLIDE, TERMS_MAX, Code, Op, Term, TimeInForce
-from engine.tables.alarms import set_alarm
-
-
-class Terms(NamedTuple):
-    """What the TERMS of one order say; 0 where they say nothing."""
-
-    code: int  # why they are refused, or OK
-    terms: int  # how many there are
-    display: int
-    expiry_ms: int
 
 
 @outlined
@@ -56,27 +45,20 @@ def enter_with_terms(
     if terms.code != Code.OK:
         write_result(line, op, terms.code, op["flags"] & 1, op.price, 0, 0)
         return
-    if op["flags"] & SLIDE:
+    waits = terms.trigger > 0
+    if op["flags"] & SLIDE and not waits:
         slide(core, op, op["flags"] & 1)
-    admitted = admit_new(core, op)
+    admitted = admit_new(core, op, waits)
     code, filled, left = admitted.code, 0, 0
-    if code == Code.OK:
+    if code == Code.OK and waits:
+        wait(core, op, admitted, terms)
+        left = op.qty
+    elif code == Code.OK:
         code, filled, left, used = enter_book(core, op, admitted, events, progress[Progress.EVENTS])
         progress[Progress.EVENTS] = used
-    if left > 0 and terms.terms > 0:
+    if left > 0 and terms.terms > 0 and not waits:
         attach(core, find_own_order(core, op), terms)
     write_result(line, op, code, admitted.side, op.price, filled, left)
-
-
-@outlined
-def attach(core: Core, row: int, terms: Terms) -> None:
-    """Give these terms to an order that has just come to rest."""
-    core.orders.rows[row]["flags"] |= OrderFlag.HAS_TERMS
-    hide(core, row, terms.display)
-    core.terms.rows[row].expiry_ms = terms.expiry_ms
-    core.terms.dirty[row >> TERMS_PAGE] = 1
-    if terms.expiry_ms > 0:
-        set_alarm(core, row, terms.expiry_ms)
 
 
 @outlined
@@ -86,7 +68,7 @@ def _read_terms(core: Core, ops: np.ndarray, codes: np.ndarray, i: int) -> Terms
     What others put before it without its account's key, or about another order, is none of them.
     """
     op = ops[i]
-    count, display, expiry_ms = 0, 0, 0
+    count, display, expiry_ms, trigger, reference = 0, 0, 0, 0, 0
     for j in range(i - 1, max(i - TERMS_MAX, 0) - 1, -1):
         term = ops[j]
         if term.op != Op.TERMS or codes[j] != Code.OK or not _names_the_same(op, term):
@@ -97,19 +79,17 @@ def _read_terms(core: Core, ops: np.ndarray, codes: np.ndarray, i: int) -> Terms
             display = term.qty
         elif kind == Term.EXPIRE and expiry_ms == 0 and term.price >= 1:
             expiry_ms = term.price
+        elif kind == Term.STOP and trigger == 0 and is_stop(core, op, term):
+            trigger, reference = term.price, term.qty
         else:
-            return _refused(Code.BAD_TERMS.value)
+            return no_terms(Code.BAD_TERMS.value)
     tif = time_in_force(op)
-    if count > 0 and tif != TimeInForce.GTC and tif != TimeInForce.POST_ONLY:
-        return _refused(Code.BAD_TERMS.value)
+    rests = tif == TimeInForce.GTC or tif == TimeInForce.POST_ONLY
+    if not rests and (display > 0 or (count > 0 and trigger == 0)):
+        return no_terms(Code.BAD_TERMS.value)
     if expiry_ms > 0 and expiry_ms <= core.counters.rows[0].time_ms:
-        return _refused(Code.EXPIRED.value)
-    return Terms(Code.OK.value, count, display, expiry_ms)
-
-
-@inlined
-def _refused(code: int) -> Terms:
-    return Terms(code, 0, 0, 0)
+        return no_terms(Code.EXPIRED.value)
+    return Terms(Code.OK.value, count, display, expiry_ms, trigger, reference, widen(op["flags"]))
 
 
 @inlined

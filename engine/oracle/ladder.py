@@ -25,14 +25,15 @@ class PriceAction(IntEnum):
     LIQUIDATE = 4
     BORROW = 8
     AUCTION = 16  # uncross a halted market
+    TRIGGER = 32  # conditional orders that wait for it may become orders
 
 
-_TRADE, _NEW_RISK, _LIQUIDATE, _BORROW, _AUCTION = (action.value for action in PriceAction)
+_TRADE, _NEW_RISK, _LIQUIDATE, _BORROW, _AUCTION, _TRIGGER = (action.value for action in PriceAction)
 
 # indexed by PriceStatus
 ALLOWED = (
-    _TRADE | _NEW_RISK | _LIQUIDATE | _BORROW | _AUCTION,  # VALID
-    _TRADE,  # STALE
+    _TRADE | _NEW_RISK | _LIQUIDATE | _BORROW | _AUCTION | _TRIGGER,  # VALID
+    _TRADE | _TRIGGER,  # STALE
     _TRADE,  # UNCERTAIN
     _TRADE,  # VOLATILE
     0,  # NONPOSITIVE

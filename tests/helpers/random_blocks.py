@@ -149,6 +149,11 @@ class RandomBlocks:
         order = self._order(account)
         if self.random.random() < 0.9:
             return [order]
+        if self.random.random() < 0.4:
+            return [
+                (Op.TERMS, 3, *order[2:5], self.random.randrange(20, 40), self.random.randrange(3)),
+                order,
+            ]
         kind, until = self.random.choice((1, 2, 2, self.random.randrange(12))), self.random.randrange(20_000)
         expiry_ms = START_MS + 1000 * self.venue.machine.height + until
         return [(Op.TERMS, kind, *order[2:5], expiry_ms, self.random.randrange(1, 12)), order]

@@ -21,6 +21,7 @@ from engine.records import (
     Code,
     Kind,
     Op,
+    Reference,
     SelfTrade,
     Side,
     Term,
@@ -77,6 +78,16 @@ class Request:
         return self.flags // 16 % 4
 
 
+class Terms(NamedTuple):
+    """What an order's TERMS say; 0 where they say nothing."""
+
+    display: int = 0
+    expiry_ms: int = 0
+    trigger: int = 0
+    reference: int = 0
+    becomes: int = 0
+
+
 @dataclass
 class Resting:
     """One live order."""
@@ -92,6 +103,9 @@ class Resting:
     hidden: int
     display: int
     expiry_ms: int
+    trigger: int  # 0: it is on the book
+    reference: int
+    becomes: int  # flags of its NEW
     place: int  # among the account's own orders: the highest is the first that CANCEL_ALL looks at
     reduce_only: bool = False
 
@@ -120,6 +134,8 @@ class SlowVenue:
         self.tokens: dict[int, tuple[int, int]] = {}  # thousandths, when counted
         self.collars: dict[int, tuple[int, int]] = {}  # by market: lowest ask, highest bid
         self.deadlines: dict[int, int] = {}  # by account
+        self.touched: list[list[int]] = [[] for _ in self.markets]  # prices that stops have yet to see
+        self.prices: dict[tuple[int, int], int] = {}  # marks and indexes that count, by market and Reference
 
     def execute(self, ops: Sequence[tuple], codes: Sequence[int] | None = None) -> tuple[list, list]:
         """One block; returns (RESULT lines in listing order, FILL and CANCELLED lines as they happen)."""
@@ -165,6 +181,64 @@ class SlowVenue:
         self.events.append(Line(*head, ids[0], ids[0], ids[1], ids[1], order.price, lots))
         self._take_off(order, lots)
 
+    def trigger(self, height: int, most: int) -> list[Line]:
+        """The end of a block: `most` orders whose trigger was reached enter, market by market."""
+        self.events = []
+        count = len(self.markets)
+        for market in [(height + n) % count for n in range(count)]:
+            touched, self.touched[market] = self.touched[market], self.touched[market][-1:]
+            if self.statuses[market] != MarketStatus.OPEN:
+                if self._due(market, touched):
+                    self.touched[market] = touched
+                continue
+            while most and (due := self._due(market, touched)):
+                self._enter_triggered(due[0])
+                most -= 1
+            if self._due(market, touched):
+                self.touched[market] = touched + self.touched[market]
+        return self.events
+
+    def _due(self, market: int, touched: list[int]) -> list[Resting]:
+        """Whose trigger was reached, in the order in which they enter."""
+        found = []
+        for order in self.orders.values():
+            if order.market == market and order.trigger:
+                own = self.prices.get((market, order.reference))
+                prices = touched if order.reference == Reference.LAST else [own] if own else []
+                sign = 1 if order.side == Side.BUY else -1
+                if any(sign * price >= sign * order.trigger for price in prices):
+                    found.append((order.reference, order.side, sign * order.trigger, order.arrival, order))
+        return [order for *_, order in sorted(found, key=lambda f: f[:4])]
+
+    def _enter_triggered(self, order: Resting) -> None:
+        market, side, filled = self.markets[order.market], order.side, order.filled
+        request = Request(
+            0,
+            order.becomes,
+            order.market,
+            order.account,
+            order.client_order_id,
+            order.price,
+            order.leaves + order.hidden,
+        )
+        self._take_off(order, request.qty)
+        self._slide(request, side)
+        low, high = self.collars.get(request.market, (0, market.price_max))
+        request.price = min(request.price, high) if side == Side.BUY else max(request.price, low)
+        place = len(self.events)
+        line = self._result(request, 0, side, request.price)
+        code = self._check_terms(request, market, side) or self._check_book(request, side)
+        if code == Code.OK:
+            line = self._match_and_rest(request, side, filled, Terms(order.display, order.expiry_ms))
+            code = Code(line.code)
+        line = line._replace(
+            kind=Kind.TRIGGERED,
+            code=code,
+            counter_account=order.account,
+            counter_order_id=order.trigger,
+        )
+        self.events.insert(place, line)
+
     def balances(self) -> dict[tuple[int, int], tuple[int, int]]:
         """(account, asset) to (available, held), without what is all zero."""
         keys = sorted({*self.available, *self.held})
@@ -172,12 +246,23 @@ class SlowVenue:
         return {key: row for key, row in rows.items() if any(row)}
 
     def book(self, market: int) -> list[tuple[int, ...]]:
-        """Live orders by ascending price, oldest first, with what they hide."""
+        """Orders on the book by ascending price, oldest first, with what they hide."""
         own = sorted(
-            (o for o in self.orders.values() if o.market == market),
+            (o for o in self.orders.values() if o.market == market and not o.trigger),
             key=lambda o: (o.side, o.price, o.arrival),
         )
         return [(o.side, o.price, o.account, o.client_order_id, o.leaves, o.filled, o.hidden) for o in own]
+
+    def waiting(self, market: int) -> list[tuple[int, ...]]:
+        """Orders that wait, by reference and ascending trigger, oldest first."""
+        own = sorted(
+            (o for o in self.orders.values() if o.market == market and o.trigger),
+            key=lambda o: (o.side, o.reference, o.trigger, o.arrival),
+        )
+        return [
+            (o.side, o.reference, o.trigger, o.account, o.client_order_id, o.price, o.leaves, o.filled)
+            for o in own
+        ]
 
     # -- operations -------------------------------------------------------------------------------
 
@@ -204,23 +289,28 @@ class SlowVenue:
         def refuse(code: Code) -> Line:
             return self._result(request, code, request.side, request.price)
 
-        code, display, expiry_ms = self._read_terms(request)
+        code, terms = self._read_terms(request)
         if code != Code.OK:
             return refuse(code)
-        self._slide(request, request.side)
+        if not terms.trigger:
+            self._slide(request, request.side)
         code = self._check_names(request) or self._check_account(request, 1)
         if code != Code.OK:
             return refuse(code)
         market = self.markets[request.market]
-        code = self._check_terms(request, market, request.side)
+        code = self._check_terms(request, market, request.side, bool(terms.trigger))
         if code != Code.OK:
             return refuse(code)
         if (request.account, request.client_order_id) in self.orders:
             return refuse(Code.DUPLICATE_ORDER_ID)
-        code = self._check_funds(request, request.side, None) or self._check_book(request, request.side)
+        code = self._check_funds(request, request.side, None)
+        if code == Code.OK and terms.trigger:
+            self._rest(request, request.side, request.qty, 0, terms)
+            return self._result(request, Code.OK, request.side, request.price, 0, request.qty)
+        code = code or self._check_book(request, request.side)
         if code != Code.OK:
             return refuse(code)
-        return self._match_and_rest(request, request.side, 0, display, expiry_ms)
+        return self._match_and_rest(request, request.side, 0, terms)
 
     def _replace(self, request: Request) -> Line:
         side = request.side
@@ -238,12 +328,15 @@ class SlowVenue:
             return refuse(Code.BAD_OP)
         if order is None:
             return refuse(Code.UNKNOWN_ORDER)
-        self._slide(request, side)
+        if not order.trigger:
+            self._slide(request, side)
         market = self.markets[request.market]
-        code = self._check_terms(request, market, side)
+        code = self._check_terms(request, market, side, bool(order.trigger))
         if code != Code.OK:
             return refuse(code)
-        code = self._check_funds(request, side, order) or self._check_book(request, side)
+        code = self._check_funds(request, side, order)
+        if not order.trigger:
+            code = code or self._check_book(request, side)
         if code != Code.OK:
             return refuse(code)
         opened = order.leaves + order.hidden
@@ -251,7 +344,11 @@ class SlowVenue:
             self._take_off(order, opened - request.qty)
             return self._result(request, Code.OK, side, request.price, 0, request.qty)
         self._take_off(order, opened)
-        return self._match_and_rest(request, side, order.filled, order.display, order.expiry_ms)
+        terms = Terms(order.display, order.expiry_ms, order.trigger, order.reference, order.becomes)
+        if order.trigger:
+            self._rest(request, side, request.qty, order.filled, terms)
+            return self._result(request, Code.OK, side, request.price, 0, request.qty)
+        return self._match_and_rest(request, side, order.filled, terms)
 
     def _cancel_or_reduce(self, request: Request) -> Line:
         if self._can_take_off(request):
@@ -326,14 +423,14 @@ class SlowVenue:
             return Code.UNKNOWN_MARKET
         return Code.UNKNOWN_ACCOUNT if request.account >= self.accounts else Code.OK
 
-    def _check_terms(self, request: Request, market, side: int) -> Code:
+    def _check_terms(self, request: Request, market, side: int, waits: bool = False) -> Code:
         notional = request.price * request.qty * market.quote_per_lot_tick
         if self.statuses[request.market] not in TAKING_ORDERS:
             return Code.MARKET_CLOSED
         if not 1 <= request.price <= market.price_max:
             return Code.PRICE_OUT_OF_RANGE
         low, high = self.collars.get(request.market, (0, market.price_max))
-        if request.price > high if side == Side.BUY else request.price < low:
+        if not waits and (request.price > high if side == Side.BUY else request.price < low):
             return Code.BEYOND_COLLAR
         if not 1 <= request.qty <= market.qty_max:
             return Code.QTY_OUT_OF_RANGE
@@ -421,20 +518,27 @@ class SlowVenue:
             j -= 1
         return found
 
-    def _read_terms(self, request: Request) -> tuple[Code, int, int]:
-        """(why an order's terms are refused, lots shown at a time, expiry); 0: all, never."""
+    def _read_terms(self, request: Request) -> tuple[Code, Terms]:
+        """Why an order's terms are refused, or what they say."""
         terms = self.terms or []
         kinds = [term.flags for term in terms]
         by_kind = dict(zip(kinds, terms, strict=True))
         good = len(by_kind) == len(terms) and set(kinds) <= set(Term)
-        good = good and (not terms or request.tif in (TimeInForce.GTC, TimeInForce.POST_ONLY))
+        resting = request.tif in (TimeInForce.GTC, TimeInForce.POST_ONLY)
+        good = good and (not terms or resting or (Term.STOP in kinds and Term.DISPLAY not in kinds))
         display = by_kind[Term.DISPLAY].qty if Term.DISPLAY in kinds else 0
         expiry_ms = by_kind[Term.EXPIRE].price if Term.EXPIRE in kinds else 0
         good = good and (Term.DISPLAY not in kinds or 1 <= display < request.qty)
         good = good and (Term.EXPIRE not in kinds or expiry_ms >= 1)
+        trigger, reference = 0, 0
+        if Term.STOP in kinds:
+            trigger, reference = by_kind[Term.STOP].price, by_kind[Term.STOP].qty
+            known = request.market < len(self.markets) and reference in list(Reference)
+            good = good and known and 1 <= trigger <= self.markets[request.market].price_max
         if not good:
-            return Code.BAD_TERMS, 0, 0
-        return (Code.EXPIRED if 0 < expiry_ms <= self.time_ms else Code.OK), display, expiry_ms
+            return Code.BAD_TERMS, Terms()
+        code = Code.EXPIRED if 0 < expiry_ms <= self.time_ms else Code.OK
+        return code, Terms(display, expiry_ms, trigger, reference, request.flags)
 
     def _is_own(self, request: Request, maker: Resting) -> bool:
         return bool(self.owners[maker.account] == self.owners[request.account])
@@ -445,7 +549,10 @@ class SlowVenue:
         crossing = [
             order
             for order in self.orders.values()
-            if order.market == request.market and order.side != side and sign * order.price <= sign * limit
+            if order.market == request.market
+            and not order.trigger
+            and order.side != side
+            and sign * order.price <= sign * limit
         ]
         return sorted(crossing, key=lambda o: (sign * o.price, o.arrival))
 
@@ -462,9 +569,7 @@ class SlowVenue:
 
     # -- matching ---------------------------------------------------------------------------------
 
-    def _match_and_rest(
-        self, request: Request, side: int, filled_before: int, display: int, expiry_ms: int
-    ) -> Line:
+    def _match_and_rest(self, request: Request, side: int, filled_before: int, terms: Terms) -> Line:
         matches = self.statuses[request.market] == MarketStatus.OPEN
         code, filled, met = Code.OK, 0, 0
         leaves = self._lots_to_take(request, side) if matches else request.qty
@@ -501,7 +606,7 @@ class SlowVenue:
         if code != Code.OK or request.tif not in (TimeInForce.GTC, TimeInForce.POST_ONLY):
             leaves = 0
         if leaves:
-            self._rest(request, side, leaves, filled_before + filled, display, expiry_ms)
+            self._rest(request, side, leaves, filled_before + filled, terms)
         elif code == Code.OK and filled == 0:
             code = Code.NO_LIQUIDITY
         return self._result(request, code, side, request.price, filled, leaves)
@@ -568,6 +673,7 @@ class SlowVenue:
                 maker_fee,
             )
         )
+        self.touched[request.market].append(maker.price)
         maker.leaves -= qty
         maker.filled += qty
         if maker.leaves == 0:
@@ -588,9 +694,9 @@ class SlowVenue:
         if order.leaves == 0:
             del self.orders[order.account, order.client_order_id]
 
-    def _rest(
-        self, request: Request, side: int, leaves: int, filled: int, display: int, expiry_ms: int
-    ) -> None:
+    def _rest(self, request: Request, side: int, leaves: int, filled: int, terms: Terms) -> None:
+        """It rests on the book, or waits for its trigger."""
+        shown = min(leaves, terms.display or leaves) if terms.trigger == 0 else leaves
         market = self.markets[request.market]
         asset, hold = self._hold(market, side, request.price, leaves)
         self._add(self.available, request.account, asset, -hold)
@@ -602,12 +708,11 @@ class SlowVenue:
             request.market,
             side,
             request.price,
-            min(leaves, display or leaves),
+            shown,
             filled,
             self.arrivals,
-            max(leaves - (display or leaves), 0),
-            display,
-            expiry_ms,
+            leaves - shown,
+            *terms,
             self.arrivals,
             bool(request.flags & REDUCE_ONLY),
         )

@@ -4,11 +4,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from engine.conditional.plugin import ConditionalPlugin
+from engine.events import Events
 from engine.genesis import VENUE_ACCOUNT, Capacity
 from engine.layout import FEE_TIERS, NONE, MarketKind, OrderFlag
 from engine.markets.states import MarketStatus
 from engine.matching.kernels import run_orders
-from engine.records import ORDER_OP, STP_SHIFT, TIF_SHIFT, Op, SelfTrade, Side, TimeInForce
+from engine.plugin import Context
+from engine.records import ORDER_OP, STP_SHIFT, TIF_SHIFT, Op, Reference, SelfTrade, Side, TimeInForce
 from engine.state import State
 
 
@@ -93,6 +96,28 @@ class Floor:
     def balances(self) -> dict[tuple[int, int], tuple[int, int]]:
         """(account, asset) to (available, held), without rows that are all zero."""
         return balances_of(self.state)
+
+    def waiting(self, market: int) -> list[tuple[int, ...]]:
+        """Orders that wait: (side, reference, trigger, account, id, price, leaves, filled), by queue."""
+        state, found = self.state, []
+        price_max = int(state.markets.columns["price_max"][market])
+        names = ("account", "client_order_id", "price", "leaves", "filled")
+        for side, name in enumerate(("bid_start", "ask_start")):
+            first = len(Reference) * int(state.markets.columns[name][market])
+            for place in range(first, first + len(Reference) * (price_max + 1)):
+                row = int(state.triggers.data["head"][place]) - 1
+                while row != NONE:
+                    order = state.orders.data[row]
+                    where = divmod(place - first, price_max + 1)
+                    found.append((side, *where, *(int(order[name]) for name in names)))
+                    row = int(order["next"])
+        return found
+
+    def trigger(self, height: int = 0) -> np.ndarray:
+        """The turn of conditional orders at the end of block `height`: its journal lines."""
+        events = Events()
+        ConditionalPlugin().on_block_end(self.state, Context(NONE, 0, height, events))
+        return events.lines
 
     def book(self, market: int) -> list[tuple[int, ...]]:
         """Live orders by price, oldest first: (side, price, account, id, leaves, filled, hidden)."""

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.conditional import plugin
+from engine.conditional.audit import check_waiting
 from engine.events import Events
 from engine.invariants import check_all
-from engine.layout import NONE
+from engine.layout import NONE, PriceStatus
 from engine.lifetimes.audit import check_alarms
 from engine.lifetimes.plugin import LifetimesPlugin
 from engine.markets.states import MarketStatus
 from engine.plugin import Context
-from engine.records import AMOUNT_MAX, EVERY_MARKET, TERMS_MAX, Code, Kind, Op, Term
+from engine.records import AMOUNT_MAX, EVERY_MARKET, TERMS_MAX, Code, Kind, Op, Reference, Term
 from engine.tables.alarms import set_alarm
 from tests.helpers.slow_book import SlowVenue
 from tests.helpers.trading_floor import Floor, MarketTerms, make_ops
@@ -100,7 +102,26 @@ def _check_equal(floor: Floor, slow: SlowVenue, ops: list, codes: list | None = 
     assert floor.balances() == slow.balances()
     for market in range(len(floor.markets)):
         assert floor.book(market) == slow.book(market)
+        assert floor.waiting(market) == slow.waiting(market)
     check_all(floor.state)
+    check_waiting(floor.state)
+
+
+def _trigger_both(floor: Floor, slow: SlowVenue, height: int) -> list[int]:
+    """The end of a block: who is triggered, and what becomes of them. Returns the codes."""
+    lines = [tuple(map(int, line)) for line in floor.trigger(height).tolist()]
+    slow_lines = slow.trigger(height, plugin.TRIGGERS_PER_BLOCK_MAX)
+    assert lines == [tuple(map(int, line)) for line in slow_lines]
+    _check_equal(floor, slow, [])
+    return [line.code for line in slow_lines if line.kind == Kind.TRIGGERED]
+
+
+def _set_prices(floor: Floor, slow: SlowVenue, market: int, mark: int, index: int, status: int) -> None:
+    columns = floor.state.markets.columns
+    columns["mark_price"][market], columns["index_price"][market] = mark, index
+    columns["price_status"][market] = status
+    counts = status in (PriceStatus.VALID, PriceStatus.STALE)
+    slow.prices[market, Reference.MARK], slow.prices[market, Reference.INDEX] = mark * counts, index * counts
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -279,6 +300,83 @@ def test_cancel_all_among_more_orders_than_it_looks_at_agrees_with_the_slow_book
     for _ in range(4):
         _check_equal(floor, slow, [(Op.CANCEL_ALL, 0, EVERY_MARKET, 1, 0, 0, 0)] * 2)
     assert not slow.orders
+
+
+@st.composite
+def stop_requests(draw):
+    """Mostly orders that wait for a price among those that trade, with other terms now and then."""
+    op = draw(operations())
+    if op[0] != Op.NEW or draw(st.booleans()):
+        return [op]
+    terms = [
+        (
+            Op.TERMS,
+            Term.STOP,
+            *op[2:5],
+            draw(_often(st.integers(56, 65), st.sampled_from([-1, 0, 1, 70, 71, 2**62]))),
+            draw(_often(st.integers(0, 2), st.sampled_from([-1, 3, 2**62]))),
+        )
+    ]
+    if draw(st.integers(0, 3)) == 0:
+        terms.append((Op.TERMS, Term.DISPLAY, *op[2:5], 0, draw(st.integers(1, 4))))
+    if draw(st.integers(0, 3)) == 0:
+        terms.append((Op.TERMS, Term.EXPIRE, *op[2:5], draw(st.integers(1, 9)), 0))
+    return [*draw(st.permutations(terms)), op]
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.lists(st.lists(stop_requests(), max_size=15), min_size=1, max_size=6), st.data())
+def test_blocks_with_stops_agree_with_the_slow_book(given_blocks, data):
+    """Prices, statuses, bands, collars and time change between the blocks."""
+    floor, slow = _twins(10**9)
+    price = st.sampled_from([0, 57, 59, 61, 63, 300])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugin, "TRIGGERS_PER_BLOCK_MAX", data.draw(st.sampled_from([1, 3, 4096])))
+        for height, parts in enumerate(given_blocks):
+            slow.time_ms += data.draw(st.sampled_from([0, 1, 4]))
+            floor.state.count["time_ms"] = slow.time_ms
+            _ring_both(floor, slow)
+            for market in range(3):
+                _set_prices(
+                    floor, slow, market, data.draw(price), data.draw(price), data.draw(st.integers(0, 5))
+                )
+            low, high = data.draw(st.sampled_from([(0, 70), (0, 70), (58, 62)]))
+            columns = floor.state.markets.columns
+            columns["collar_low"][0], columns["collar_high"][0] = low, high
+            slow.collars[0] = (low, high)
+            status = data.draw(st.sampled_from([MarketStatus.OPEN] * 4 + [MarketStatus.CANCEL_ONLY]))
+            columns["status"][1] = slow.statuses[1] = status
+            band = data.draw(st.sampled_from([(0, 0), (0, 0), (58, 62)]))
+            floor.set_band(2, *band)
+            slow.bands[2] = band
+            _check_equal(floor, slow, [op for part in parts for op in part])
+            _trigger_both(floor, slow, height)
+            check_alarms(floor.state)
+
+
+def test_long_random_runs_with_stops_agree_with_the_slow_book():
+    """Cascades among hundreds of stops, a few at a time, from one seed."""
+    rng = np.random.default_rng(20261128)
+    floor, slow = _twins(10**10)
+    triggered = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugin, "TRIGGERS_PER_BLOCK_MAX", 7)
+        for height in range(40):
+            ops = []
+            for _ in range(50):
+                names = (int(rng.integers(0, 2)), int(rng.integers(1, 4)), int(rng.integers(0, 150)))
+                flags = int(
+                    rng.integers(0, 2) | rng.choice([0, 0, 1, 2, 3, 4, 4]) << 1 | rng.integers(0, 4) << 4
+                )
+                if rng.random() < 0.5:
+                    ops.append((Op.TERMS, Term.STOP, *names, int(rng.integers(45, 62)), int(rng.integers(3))))
+                op = Op.NEW if rng.random() < 0.8 else int(rng.choice([Op.CANCEL, Op.REDUCE, Op.REPLACE]))
+                ops.append((op, flags, *names, int(rng.integers(45, 62)), int(rng.integers(1, 40))))
+            for market in range(2):
+                _set_prices(floor, slow, market, *rng.integers(50, 57, 2).tolist(), int(rng.integers(0, 3)))
+            _check_equal(floor, slow, ops)
+            triggered += _trigger_both(floor, slow, height)
+    assert len(triggered) > 100 and {Code.OK, Code.NO_LIQUIDITY, Code.WOULD_CROSS} <= set(triggered)
 
 
 @settings(max_examples=30, deadline=None)
