@@ -239,7 +239,7 @@ class Code(IntEnum):
     HALTED = 87  # a breaker holds the market: only breakers change its status
     NOTHING_TO_DO = 88  # it is so already
     OUTFLOW_LIMIT = 89  # so much of the asset may not leave now
-    OPEN_INTEREST_LIMIT = 90  # orders too; what is left of one that meets it is cancelled
+    OPEN_INTEREST_LIMIT = 90  # orders too
     FAR_FROM_MARK = 91  # orders too: worse than the mark price by more than the collar
     NOT_PERPETUAL = 92
     UNKNOWN_SCORER = 93

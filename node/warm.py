@@ -26,6 +26,13 @@ from engine.commands import EXPIRY_NEVER
 from engine.envelope import encode_commands, encode_orders, orders_array
 from engine.genesis import VENUE_ACCOUNT, Capacity, Genesis
 from engine.machine import Machine
+from engine.perpetuals.commands import (
+    AddCollateral,
+    ListPerpetual,
+    RemoveCollateral,
+    SetIsolation,
+    SetMarginMode,
+)
 from engine.records import Op, Reference, Side, Term
 
 Report = Callable[[str], None]
@@ -59,10 +66,16 @@ def _run_scratch_ledger() -> None:
         commands.RegisterAsset("A", 0, venue),
         commands.RegisterAsset("B", 0, venue),
         commands.ListMarket("A/B", 0, 1, 1, 1, 1000, 1000, 0, 1, 1),
+        ListPerpetual("A-PERP", 0, 1, *(1,) * 2, 10, 10, 0, 1, 1, *(1,) * 4, 10, 10, 60_000, 0, 0, 0),
         commands.Deposit(venue, 0, 1000),
         commands.Deposit(venue, 1, 1000),
         commands.OpenAccount(signer.public_key),
         commands.Deposit(venue + 1, 0, 1000),
+        SetIsolation(venue, 1, 1),
+        AddCollateral(venue, 1, 2),
+        RemoveCollateral(venue, 1, 1),
+        SetMarginMode(venue, 1),
+        commands.Withdraw(venue, 1, 1),
     ]
     orders = [
         (Op.NEW, Side.BUY, 0, venue, 1, 10, 2),
@@ -72,6 +85,7 @@ def _run_scratch_ledger() -> None:
         (Op.TERMS, Term.STOP, 0, venue + 1, 2, 10, Reference.LAST),
         (Op.NEW, Side.SELL, 0, venue + 1, 2, 10, 1),
         (Op.CANCEL, 0, 0, venue, 1, 0, 0),
+        (Op.NEW, Side.BUY, 1, venue, 3, 10, 1),
     ]
     batch = encode_batch(
         [

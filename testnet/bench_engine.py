@@ -28,8 +28,10 @@ from engine.batch import encode_batch
 from engine.commands import Deposit, ListMarket, OpenAccount, RegisterAsset, encode
 from engine.envelope import encode_commands, encode_orders
 from engine.genesis import Genesis
+from engine.layout import PriceStatus
 from engine.machine import Machine
 from engine.matching.kernels import run_orders
+from engine.perpetuals.commands import ListPerpetual
 from engine.records import AMOUNT_MAX, Kind
 from testnet.synthetic import SHAPES, FlowShape, SyntheticFlow
 
@@ -40,6 +42,7 @@ COMMANDS_PER_ENVELOPE = 4000
 PREFILL_CHUNK = 50_000
 NEVER_MS = 2**62
 START_MS = 1_700_000_000_000
+HOUR_MS = 3_600_000
 SEED = 23
 
 
@@ -142,10 +145,7 @@ class _Bench:
         funds = AMOUNT_MAX // (2 * shape.accounts)
         accounts, assets = range(1, shape.accounts + 1), range(shape.markets + 1)
         commands: list[tuple[Any, ...]] = [RegisterAsset(f"ASSET{number}", 0, 0) for number in assets]
-        commands += [
-            ListMarket(f"MARKET{number}", number + 1, 0, 1000, 1000, shape.price_max, 1 << 20, 0, 200, 500)
-            for number in range(shape.markets)
-        ]
+        commands += [_listing(shape, number) for number in range(shape.markets)]
         commands += [OpenAccount(self.signer.public_key) for _ in accounts]
         commands += [Deposit(account, asset, funds) for account in accounts for asset in assets]
         for start in range(0, len(commands), COMMANDS_PER_ENVELOPE):
@@ -155,6 +155,22 @@ class _Bench:
             self._apply(
                 [encode_batch([encode_commands(self.signer, chain_id, 0, self._nonce, NEVER_MS, payload)])]
             )
+        if shape.perpetual:  # what an oracle would say, all the time
+            columns = self.machine.state.markets.columns
+            columns["mark_price"][: shape.markets] = columns["index_price"][: shape.markets] = (
+                shape.price_max // 2
+            )
+            columns["price_status"][: shape.markets] = PriceStatus.VALID
+
+
+def _listing(shape: FlowShape, number: int) -> ListMarket | ListPerpetual:
+    """A spot market, or a contract with wide limits, in which nearly every order of the flow may stand."""
+    terms = (f"MARKET{number}", number + 1, 0, 1000)
+    if not shape.perpetual:
+        return ListMarket(*terms, 1000, shape.price_max, 1 << 20, 0, 200, 500)
+    margin = (500_000, 250_000, 0, 500_000)  # initial, maintenance, scan, collar: ppm
+    limits = (1 << 30, 1 << 30, HOUR_MS, 5000)  # lots of one and of all, funding interval and cap
+    return ListPerpetual(*terms, 100, shape.price_max, 1 << 20, 0, 200, 500, *margin, *limits, 0, 0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -164,7 +180,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=[*SHAPES, "all"],
         default="all",
         help="base: one busy book; sym100: 100 books; deep: a million orders rest; take: a third takes; "
-        "demo: the flow of the local network (all)",
+        "perp: base in a perpetual contract; demo: the flow of the local network (all)",
     )
     parser.add_argument(
         "--batch",

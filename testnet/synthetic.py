@@ -39,6 +39,7 @@ class FlowShape:
     zipf: float = 1.0
     size_mean: float = 2.0  # mean and deviation of the logarithm of lots
     size_deviation: float = 1.0
+    perpetual: bool = False  # markets are contracts: positions and margin in place of holds
 
 
 SHAPES = {
@@ -55,6 +56,9 @@ SHAPES = {
         take_size=2.0,
     ),
     "take": FlowShape(markets=1, resting=1900, cancel_share=0.12, take_share=0.36, take_size=2.0),
+    "perp": FlowShape(
+        markets=1, resting=1900, cancel_share=0.40, take_share=0.08, take_size=2.0, perpetual=True
+    ),
 }
 
 _SLOT = np.dtype(

@@ -13,7 +13,7 @@ from engine.matching.iceberg import open_lots, refill
 from engine.matching.records import write_cross, write_removed
 from engine.matching.taking import take_off
 from engine.matching.waiting import widen_trades
-from engine.perpetuals.orders import lots_to_cross, reducible, settle_cross
+from engine.perpetuals.orders import has_room_to_cross, reducible, settle_cross
 from engine.records import Code, Side
 
 LINES_PER_MEETING = 2  # of the journal: a trade, or two orders taken off
@@ -72,7 +72,7 @@ def _limit(
         if allowed == 0:
             return 0, _drop(core, row, open_lots(core, row), Code.WOULD_NOT_REDUCE.value, events, used)
         qty = allowed
-    if lots_to_cross(core, core.orders.rows[buy_row], core.orders.rows[sell_row], qty) < 0:
+    if not has_room_to_cross(core, core.orders.rows[buy_row], core.orders.rows[sell_row], qty):
         used = _drop(core, buy_row, qty, Code.OPEN_INTEREST_LIMIT.value, events, used)
         return 0, _drop(core, sell_row, qty, Code.OPEN_INTEREST_LIMIT.value, events, used)
     return qty, used

@@ -13,7 +13,7 @@ from engine.matching.book import find_level, is_same_owner, remove_order, shrink
 from engine.matching.iceberg import open_lots, refill, take_hidden
 from engine.matching.records import write_cancelled, write_fill
 from engine.matching.waiting import widen_trades
-from engine.perpetuals.orders import lots_to_take, lots_to_trade, settle_fill, take_order_off
+from engine.perpetuals.orders import lots_to_take, reducible, settle_fill, take_order_off
 from engine.records import Code, SelfTrade, Side
 
 
@@ -57,13 +57,10 @@ def take(
         qty = min(leaves, maker.leaves)
         rebate = 0
         if is_perpetual:
-            qty = lots_to_trade(core, op, side, maker, qty)
+            qty = reducible(core, maker, qty)
             if qty == 0:
                 used = _drop_maker(core, op, row, events, used)
                 continue
-            if qty < 0:
-                code = Code.OPEN_INTEREST_LIMIT.value
-                break
             fee, maker_fee = settle_fill(core, op, side, maker, qty)
         else:
             quote, base = price * qty * market.quote_per_lot_tick, qty * market.base_per_lot

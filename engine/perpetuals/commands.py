@@ -14,7 +14,7 @@ _DAY_MS = 24 * 3600 * 1000
 
 Lots = Annotated[int, Bounds(1, LOTS_MAX)]
 Rate = Annotated[int, Bounds(1, E6)]
-FundingInterval = Annotated[int, Bounds(60_000, 7 * _DAY_MS)]
+FundingInterval = Annotated[int, Bounds(1000, 7 * _DAY_MS)]
 FundingCap = Annotated[int, Bounds(0, FUNDING_CAP_PPM_MAX)]
 Bps = Annotated[int, Bounds(0, ADDON_BPS_MAX)]
 Flag = Annotated[int, Bounds(0, 1)]
@@ -23,12 +23,15 @@ Flag = Annotated[int, Bounds(0, 1)]
 class ListPerpetual(NamedTuple):
     """By the venue: a new market in a linear perpetual contract, open at once, with one margin tier.
 
+    One lot stands for `base_per_lot` units of `base_asset`, the underlying, which is never delivered;
     `quote_asset` is what it is priced, margined and settled in. Markets of one `group` (0: none) have one
     underlying; `offset_ppm` is how much of what long and short of it offset counts in PORTFOLIO mode.
     """
 
     name: str
+    base_asset: AssetId
     quote_asset: AssetId
+    base_per_lot: Amount
     quote_per_lot_tick: Amount
     price_max: Annotated[int, Bounds(1, PRICE_LEVELS_MAX - 1)]
     qty_max: Lots

@@ -12,10 +12,11 @@ from engine.margin.tiers import base_of_next
 from engine.markets.states import MarketStatus
 from engine.perpetuals.commands import ListPerpetual, SetFunding, SetMarginTier, SetPositionLimits
 from engine.plugin import Context, Entry
-from engine.records import Code
+from engine.records import AMOUNT_MAX, Code
 from engine.state import State
 
-_MARKET_FIELDS = ("quote_per_lot_tick", "qty_max", "notional_min", "maker_fee_e6", "taker_fee_e6")
+_MARKET_FIELDS = ("base_asset", "quote_asset", "base_per_lot", "quote_per_lot_tick", "qty_max")
+_LIMITS_AND_FEES = ("notional_min", "maker_fee_e6", "taker_fee_e6")
 _TERMS = ("position_max", "open_interest_max", "scan_ppm", "collar_ppm", "group", "offset_ppm")
 
 
@@ -23,7 +24,7 @@ def validate_list_perpetual(state: State, command: ListPerpetual, context: Conte
     """The venue lists contracts, each name once, within exact arithmetic."""
     if not is_venue(state, context.key, context.time_ms):
         return Code.NOT_AUTHORISED
-    if command.quote_asset >= state.count["assets"]:
+    if max(command.base_asset, command.quote_asset) >= state.count["assets"]:
         return Code.UNKNOWN_ASSET
     if command.name in state.market_ids:
         return Code.NAME_TAKEN
@@ -49,11 +50,10 @@ def apply_list_perpetual(state: State, command: ListPerpetual, context: Context)
     if pool == NONE:
         pool = _open_pool(state, command.quote_asset)
     columns = state.markets.columns
-    for field in _MARKET_FIELDS:
+    for field in _MARKET_FIELDS + _LIMITS_AND_FEES:
         columns[field][market] = getattr(command, field)
     columns["kind"][market] = MarketKind.PERPETUAL
     columns["perpetual"][market] = row
-    columns["base_asset"][market] = columns["quote_asset"][market] = command.quote_asset
     fee_row = state.pools.columns["fee_row"][pool]
     columns["fee_base_row"][market] = columns["fee_quote_row"][market] = fee_row
     columns["status"][market] = MarketStatus.OPEN
@@ -183,6 +183,8 @@ def check_venue_and_contract(state: State, market: int, context: Context) -> Cod
 def _is_sound(command: ListPerpetual) -> bool:
     return (
         _fits(command.position_max, command.open_interest_max, command.price_max, command.quote_per_lot_tick)
+        and command.base_asset != command.quote_asset
+        and command.qty_max * command.base_per_lot <= AMOUNT_MAX
         and command.qty_max <= command.position_max
         and command.maintenance_ppm <= command.initial_ppm
         and command.collar_ppm <= command.initial_ppm

@@ -18,7 +18,6 @@ from engine.perpetuals.trades import change_hands, charge_fee
 from engine.records import REDUCE_ONLY, TIF_MASK, TIF_SHIFT, Code, Side, TimeInForce
 
 UNSETTLED_MAX = 2**55  # quote units that a position may be owed, or owe, when it takes new risk
-NO_ROOM = -1  # of `lots_to_trade`: open interest is at its maximum
 
 
 @outlined
@@ -68,22 +67,6 @@ def lots_to_take(core: Core, op: np.record, side: int) -> int:
 
 
 @outlined
-def lots_to_trade(core: Core, op: np.record, side: int, maker: np.record, qty: int) -> int:
-    """How many of `qty` lots the taker and a resting order may trade; 0: the maker would not reduce any
-    more; NO_ROOM: open interest would pass its maximum."""
-    market_row = widen(op.market)
-    if side == Side.BUY:
-        return _lots_between(core, market_row, op.account, maker.account, reducible(core, maker, qty))
-    return _lots_between(core, market_row, maker.account, op.account, reducible(core, maker, qty))
-
-
-@outlined
-def lots_to_cross(core: Core, buy: np.record, sell: np.record, qty: int) -> int:
-    """The same for two resting orders that meet in an auction; neither is reduce-only in vain."""
-    return _lots_between(core, widen(buy.market), buy.account, sell.account, qty)
-
-
-@outlined
 def reducible(core: Core, order: np.record, qty: int) -> int:
     """How many of `qty` lots a resting order may trade, if it is reduce-only; else all."""
     if order["flags"] & REDUCE_ONLY == 0:
@@ -93,15 +76,18 @@ def reducible(core: Core, order: np.record, qty: int) -> int:
 
 
 @outlined
-def _lots_between(core: Core, market_row: int, buyer: int, seller: int, qty: int) -> int:
-    """`qty`, or NO_ROOM if open interest would grow beyond its maximum."""
+def has_room_to_cross(core: Core, buy: np.record, sell: np.record, qty: int) -> bool:
+    """Whether two resting orders may trade `qty` lots without open interest passing its maximum.
+
+    Only auctions ask: a taker that may add to its position found room for all its lots when it entered, and
+    one that can only reduce makes no open interest, whoever it meets.
+    """
+    market_row = widen(buy.market)
     perpetual = core.perpetuals.rows[core.markets.rows[market_row].perpetual]
-    bought = lots_of(core, position_of(core, buyer, market_row))
-    sold = lots_of(core, position_of(core, seller, market_row))
+    bought = lots_of(core, position_of(core, buy.account, market_row))
+    sold = lots_of(core, position_of(core, sell.account, market_row))
     growth = max(bought + qty, 0) - max(bought, 0) + max(sold - qty, 0) - max(sold, 0)
-    if growth > 0 and perpetual.open_interest + growth > perpetual.open_interest_max:
-        return NO_ROOM
-    return qty
+    return bool(growth <= 0 or perpetual.open_interest + growth <= perpetual.open_interest_max)
 
 
 @outlined

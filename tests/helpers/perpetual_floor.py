@@ -13,6 +13,7 @@ from engine.perpetuals.plugin import PerpetualsPlugin
 from engine.perpetuals.sweep import VISITS_PER_BLOCK, end_block
 from engine.plugin import Context
 from engine.records import Code
+from engine.tables.table import TableSpec
 from tests.helpers.trading_floor import Floor
 
 START_MS = 1_700_000_000_000
@@ -23,7 +24,9 @@ PRICE = 100  # ticks, where contracts start
 def contract(name: str = "P", **terms) -> ListPerpetual:
     """A contract settled in asset 1, with small defaults: 10 % initial, 5 % maintenance margin."""
     defaults = {
+        "base_asset": 0,
         "quote_asset": 1,
+        "base_per_lot": 10,
         "quote_per_lot_tick": 3,
         "price_max": 200,
         "qty_max": 1000,
@@ -48,6 +51,7 @@ def contract(name: str = "P", **terms) -> ListPerpetual:
 class PerpetualFloor(Floor):
     """`contracts` follow the spot markets. All prices start at PRICE, valid."""
 
+    specs: tuple[TableSpec, ...] = tuple(PerpetualsPlugin.tables)
     contracts: tuple[ListPerpetual, ...] = field(default_factory=lambda: (contract(),))
 
     def __post_init__(self) -> None:

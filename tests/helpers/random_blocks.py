@@ -64,7 +64,21 @@ from engine.oracle.commands import (
     SetIndex,
     SetIndexFeed,
 )
-from engine.records import EVERY_MARKET, Op
+from engine.perpetuals.commands import (
+    AddCollateral,
+    AttestScore,
+    ListPerpetual,
+    RegisterCollateral,
+    RegisterScorer,
+    RemoveCollateral,
+    SetDefaultAddon,
+    SetFunding,
+    SetIsolation,
+    SetMarginMode,
+    SetMarginTier,
+    SetPositionLimits,
+)
+from engine.records import EVERY_MARKET, REDUCE_ONLY, Op
 from engine.settlement.commands import (
     AllowSettlementAgent,
     CancelObligation,
@@ -77,9 +91,11 @@ from tests.helpers.venue import START_MS, Venue, contradiction, new, signer, val
 
 OPEN, CLOSED, DELISTED = MarketStatus.OPEN, MarketStatus.CLOSED, MarketStatus.DELISTED
 ACCOUNTS = 6
-MARKETS = 3
+MARKETS = 3  # spot
+CONTRACTS = 2  # behind them
 ASSETS = 3
-FEEDS = 2
+FEEDS = 3
+STEADY = 2  # the feed of contracts: nobody lies there, so that something is traded
 REPORTERS = 4  # the first accounts, each for every feed
 
 
@@ -117,6 +133,7 @@ class RandomBlocks:
         for reporter in range(REPORTERS):
             if rng.random() < 0.7:
                 reports = [self._report(reporter) for _ in range(rng.randrange(1, 4))]
+                reports.append(ReportPrice(reporter, STEADY, self._epoch(), rng.randrange(28, 32), 1))
                 self.sent.append(venue.commands(*reports, by=self.keys[reporter + 1], account=reporter + 1))
         if rng.random() < 0.2:
             replica = rng.randrange(6)
@@ -131,18 +148,29 @@ class RandomBlocks:
             *[OpenAccount(key.public_key) for key in self.keys[1 : ACCOUNTS + 1]],
             *[RegisterAsset(f"A{number}", 2, number % 2) for number in range(ASSETS)],
             *[ListMarket(f"M{n}", n, (n + 1) % ASSETS, 3, 7, 60, 50, 20, 1000, 2500) for n in range(MARKETS)],
+            *[self._contract(number) for number in range(CONTRACTS)],
             *[Deposit(a, asset, 30_000) for a in range(1, ACCOUNTS + 1) for asset in range(ASSETS)],
-            *[AddFeed(f"F{n}", 0, 1000, 3000, 200_000, 300_000) for n in range(FEEDS)],
+            *[AddFeed(f"F{n}", 0, 1000, 3000 + 3000 * n, 200_000, 300_000) for n in range(FEEDS)],
             *[AddReporter(reporter + 1) for reporter in range(REPORTERS)],
             *[SetFeedReporter(f, r, 1) for f in range(FEEDS) for r in range(REPORTERS)],
-            *[SetIndexFeed(market, market % FEEDS, 1) for market in range(MARKETS)],
+            *[SetIndexFeed(market, market % 2, 1) for market in range(MARKETS)],
             *[SetIndex(market, 1) for market in range(MARKETS - 1)],
+            *[SetIndexFeed(MARKETS + number, STEADY, 1) for number in range(CONTRACTS)],
+            *[SetIndex(MARKETS + number, 1) for number in range(CONTRACTS)],
+            RegisterCollateral(0, 0, 100_000, 5000),
+            RegisterScorer(self.keys[1].public_key, 1),
             SetBreaker(0, 1, 50_000, 150_000, 5000, 10_000, 1000, 10_000),
             SetPeg(0, 0, 30, 100_000, 100_000),
             SetOutflowLimit(1, 20_000, 10**7, 500_000),
         )
         self.sent += self.venue.pending
         assert self.venue.block().counts.rejected == 0
+
+    def _contract(self, number: int) -> ListPerpetual:
+        """Two of one underlying, one of them with a short funding interval."""
+        margin = (200_000, 100_000, 50_000 * number, 200_000)
+        limits = (300, 500, 5000 + 60_000 * number, 10_000)
+        return ListPerpetual(f"P{number}", 0, 1, 7, 7, 60, 50, 20, 1000, 2500, *margin, *limits, 1, 500_000)
 
     def _request(self, account: int) -> list[tuple[int, ...]]:
         """An order operation, now and then behind terms."""
@@ -160,22 +188,14 @@ class RandomBlocks:
 
     def _order(self, account: int) -> tuple[int, ...]:
         rng = self.random
-        market = rng.randrange(MARKETS)
+        market = rng.randrange(MARKETS + CONTRACTS)
         kind = rng.random()
         order_id = rng.randrange(30)
         if kind < 0.6:
             side = rng.randrange(2)
-            price = rng.randrange(20, 40)
-            return new(
-                market,
-                account,
-                order_id,
-                side,
-                price,
-                rng.randrange(1, 30),
-                rng.randrange(5),
-                rng.randrange(4),
-            )
+            price, qty, tif = rng.randrange(20, 40), rng.randrange(1, 30), rng.randrange(5)
+            op, flags, *rest = new(market, account, order_id, side, price, qty, tif, rng.randrange(4))
+            return (op, flags | (REDUCE_ONLY if rng.random() < 0.1 else 0), *rest)
         if kind < 0.8:
             return (Op.CANCEL, 0, market, account, order_id, 0, 0)
         if kind < 0.86:
@@ -236,13 +256,18 @@ class RandomBlocks:
             return self._fees(account)
         if rng.random() < 0.2:
             return self._settlement(account)
+        if rng.random() < 0.2:
+            return self._margin(account)
         return self._switches() if rng.random() < 0.1 else rng.choice(choices)
 
-    def _report(self, reporter: int) -> tuple[Any, ...]:
+    def _report(self, reporter: int) -> ReportPrice:
         rng = self.random
-        epoch = (START_MS + 1000 * self.venue.machine.height) // 1000 - rng.randrange(2)
+        epoch = self._epoch() - rng.randrange(2)
         value = rng.choice((28, 29, 30, 31, rng.randrange(-5, 200)))
-        return ReportPrice(reporter, rng.randrange(FEEDS), epoch, value, rng.randrange(4))
+        return ReportPrice(reporter, rng.randrange(STEADY), epoch, value, rng.randrange(4))
+
+    def _epoch(self) -> int:
+        return START_MS // 1000 + self.venue.machine.height
 
     def _prices(self, account: int) -> tuple[Any, ...]:
         """Rules of prices, and of changing them."""
@@ -312,6 +337,30 @@ class RandomBlocks:
             AllowSettlementAgent(account, rng.randrange(2), int(rng.random() < 0.9)),
             *[submit] * 4,
             CancelObligation(account, rng.randrange(1, 12)),
+        ]
+        return rng.choice(choices)
+
+    def _margin(self, account: int) -> tuple[Any, ...]:
+        """Modes, isolated positions, scores, and the terms of contracts."""
+        rng = self.random
+        market, amount, bps = (
+            rng.randrange(MARKETS - 1, MARKETS + 3),
+            rng.randrange(1, 3000),
+            rng.randrange(5001),
+        )
+        choices: list[tuple[Any, ...]] = [
+            SetMarginMode(account, rng.randrange(2)),
+            SetIsolation(account, market, rng.randrange(2)),
+            AddCollateral(account, market, amount),
+            RemoveCollateral(account, market, amount),
+            AttestScore(rng.randrange(ACCOUNTS + 2), bps, self.venue.machine.height + amount, bytes(32)),
+            RegisterScorer(self.keys[account].public_key, rng.randrange(2)),
+            SetDefaultAddon(bps),
+            SetFunding(market, 1000 + amount, bps),
+            SetMarginTier(market, rng.randrange(3), rng.randrange(20_000), 100_000 + 100 * bps, 50 * bps),
+            SetPositionLimits(market, amount, 3 * amount, 10 * bps, 10 * bps + 1),
+            RegisterCollateral(rng.randrange(3), market - 1, 100 * bps, amount),
+            self._contract(rng.randrange(9))._replace(quote_asset=rng.randrange(ASSETS)),
         ]
         return rng.choice(choices)
 

@@ -595,9 +595,6 @@ class SlowVenue:
                 self._cancelled(request, Code.WOULD_NOT_REDUCE, maker, opened)
                 self._take_off(maker, opened)
                 continue
-            if qty < 0:
-                code = Code.OPEN_INTEREST_LIMIT
-                break
             self._trade(request, side, maker, qty)
             filled += qty
             leaves -= qty

@@ -52,7 +52,6 @@ class SlowContract:
     tiers: list[tuple[int, int, int]] = field(default_factory=list)  # from, initial, maintenance
     status: int = 1
     kind: int = MarketKind.PERPETUAL
-    base_per_lot: int = 0
     mark: int = 100
     index: int = 100
     price_status: int = PriceStatus.VALID
@@ -66,10 +65,6 @@ class SlowContract:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.terms, name)
-
-    @property
-    def base_asset(self) -> int:
-        return self.terms.quote_asset
 
 
 @dataclass
@@ -327,18 +322,10 @@ class SlowPerpetuals(SlowVenue):
         return min(request.qty, -lots if side == Side.BUY else lots)
 
     def _lots_to_trade(self, request: Request, side: int, maker: Resting, qty: int) -> int:
-        contract = self.markets[request.market]
-        if contract.kind != MarketKind.PERPETUAL:
+        if not maker.reduce_only:
             return qty
-        sign = 1 if side == Side.BUY else -1
-        maker_lots = self.lots(maker.account, request.market)
-        taker_lots = self.lots(request.account, request.market)
-        if maker.reduce_only:
-            qty = min(qty, max(maker_lots * sign, 0))
-        before = max(maker_lots, 0) + max(taker_lots, 0)
-        after = max(maker_lots - sign * qty, 0) + max(taker_lots + sign * qty, 0)
-        grown = self.open_interest(request.market) + after - before
-        return -1 if after > before and grown > contract.open_interest_max else qty
+        lots = self.lots(maker.account, request.market)
+        return min(qty, max(lots if side == Side.BUY else -lots, 0))
 
     def _settle(self, request: Request, side: int, maker: Resting, qty: int) -> tuple[int, int]:
         contract = self.markets[request.market]
@@ -352,6 +339,7 @@ class SlowPerpetuals(SlowVenue):
             self._add_lots(account, request.market, lots, cost)
         for account in (buyer, seller):
             self.settle_cash(account, request.market)
+        assert self.open_interest(request.market) <= contract.open_interest_max
         fees = []
         for account, rate in (
             (request.account, contract.taker_fee_e6),

@@ -13,6 +13,7 @@ from engine.matching.kernels import run_orders
 from engine.plugin import Context
 from engine.records import ORDER_OP, STP_SHIFT, TIF_SHIFT, Op, Reference, SelfTrade, Side, TimeInForce
 from engine.state import State
+from engine.tables.table import TableSpec
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ class Floor:
     accounts: int = 4
     markets: tuple[MarketTerms, ...] = (MarketTerms(),)
     funds: int = 10**9
+    specs: tuple[TableSpec, ...] = ()
     capacity: Capacity = field(default_factory=lambda: Capacity(levels=1 << 21, orders=1 << 16))
 
     def __post_init__(self) -> None:
-        self.state = State(self.capacity)
+        self.state = State(self.capacity, specs=self.specs)
         for account in range(self.accounts):
             self.state.add_account(account.to_bytes(32, "little"))
         self.assets = 1 + max(max(m.base_asset, m.quote_asset) for m in self.markets)
