@@ -6,7 +6,7 @@ from typing import Any
 from consensus.messages import EPOCHS_FETCH_MAX
 from consensus.primitives.crypto import PUBLIC_KEY_SIZE
 from consensus.primitives.errors import InputError
-from node import price_views, views
+from node import position_views, price_views, views
 from node.receipts import RECEIPTS
 from node.services import Services
 from node.wire import Detail, Refused, Request, take_params
@@ -66,6 +66,15 @@ def find_query(request: Request) -> Query:
         case "breakers":
             take_params(request)
             return lambda services: _rows(services, price_views.view_breakers)
+        case "contracts":
+            take_params(request)
+            return lambda services: _rows(services, position_views.view_contracts)
+        case "positions":
+            (account,) = take_params(request, int)
+            return lambda services: _rows(services, lambda m: position_views.view_positions(m, account))
+        case "margin":
+            (account,) = take_params(request, int)
+            return lambda services: _rows(services, lambda m: position_views.view_margin(m, account))
     raise InputError(Refused.UNKNOWN_METHOD, f"no method {request.method!r}; one of {', '.join(METHODS)}")
 
 
@@ -89,6 +98,9 @@ METHODS = (
     "convictions",
     "feeds",
     "breakers",
+    "contracts",
+    "positions",
+    "margin",
 )
 
 

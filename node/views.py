@@ -14,6 +14,7 @@ from engine.layout import NONE, OrderFlag
 from engine.machine import Machine
 from engine.state import unpack_name
 from engine.validators.convictions import read_evidence
+from node.position_views import ContractView, MarginView, PositionView
 from node.price_views import BreakerView, FeedView
 from node.services import NodeStatus, TransferStatus
 
@@ -184,6 +185,9 @@ VIEWS = Codec(
     ConvictionView,
     FeedView,
     BreakerView,
+    ContractView,
+    PositionView,
+    MarginView,
 )
 
 

@@ -34,6 +34,7 @@ from engine.perpetuals.commands import (
     SetMarginMode,
 )
 from engine.records import Op, Reference, Side, Term
+from node.position_views import view_margin, view_positions
 
 Report = Callable[[str], None]
 SLOW_SECONDS = 3.0
@@ -94,6 +95,8 @@ def _run_scratch_ledger() -> None:
         ]
     )
     machine.apply(1, bytes(32), 1, [batch], None)
+    view_positions(machine, venue)  # views ask kernels too
+    view_margin(machine, venue)
     Machine.restore(genesis, machine.snapshot(), machine.state_root())
 
 

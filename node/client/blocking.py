@@ -19,7 +19,7 @@ from consensus.primitives.crypto import Signer
 from consensus.proofs import Epoch
 from engine.commands import EXPIRY_NEVER
 from engine.layout import SCOPES_ALL
-from node import views
+from node import position_views, views
 from node.client.client import Balance, Client, Placed, ProvenBalance, open_client
 from node.client.units import Listing, Number
 from node.network import Network
@@ -90,9 +90,12 @@ class BlockingClient:
         tif: str = "GTC",
         client_order_id: int | None = None,
         self_trade: str = "CANCEL_TAKER",
+        reduce_only: bool = False,
     ) -> Placed:
         """Place one order and return once it is proven executed."""
-        return self._call(lambda c: c.place(market, side, price, qty, tif, client_order_id, self_trade))
+        return self._call(
+            lambda c: c.place(market, side, price, qty, tif, client_order_id, self_trade, reduce_only)
+        )
 
     def cancel(self, market: str | int, client_order_id: int) -> Outcome:
         """Take an order off the book."""
@@ -165,6 +168,18 @@ class BlockingClient:
     def balances(self, account: int | None = None) -> list[Balance]:
         """What an account has, by asset."""
         return self._call(lambda c: c.balances(account))
+
+    def contracts(self) -> list[position_views.ContractView]:
+        """Every perpetual market's terms, open interest and funding."""
+        return self._call(lambda c: c.contracts())
+
+    def positions(self, account: int | None = None) -> list[position_views.PositionView]:
+        """An account's positions."""
+        return self._call(lambda c: c.positions(account))
+
+    def margin(self, account: int | None = None) -> list[position_views.MarginView]:
+        """An account's equity and margins by settlement asset."""
+        return self._call(lambda c: c.margin(account))
 
     def prove_balance(self, account: int, asset: str | int, since: int = 0) -> ProvenBalance:
         """What an account had of one asset at a recent checkpoint, proved."""

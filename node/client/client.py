@@ -30,7 +30,7 @@ from engine.commands import EXPIRY_NEVER
 from engine.envelope import Envelope, decode, encode_commands, encode_orders, orders_array
 from engine.layout import SCOPES_ALL
 from engine.records import Code
-from node import price_views, views
+from node import position_views, price_views, views
 from node.client import orders as ops
 from node.client.balances import prove_balance
 from node.client.epochs import Follower
@@ -169,10 +169,12 @@ class Client:
         tif: str = "GTC",
         client_order_id: int | None = None,
         self_trade: str = "CANCEL_TAKER",
+        reduce_only: bool = False,
     ) -> Placed:
         """Place one order and return once it is proven executed.
 
         `side` is buy or sell; `tif` GTC, IOC, FOK, POST_ONLY, or MARKET with `price` as protection.
+        `reduce_only` is for perpetual markets: it never adds to a position.
         Raises `Rejected` with the ledger's code (INSUFFICIENT_FUNDS, WOULD_CROSS, …).
         """
         view = await self._market(market)
@@ -187,6 +189,7 @@ class Client:
             listing.lots(view, qty),
             ops.read_tif(tif),
             ops.read_self_trade(self_trade),
+            reduce_only,
         )
         line, outcome = await self._submit_one(order, "the order")
         filled, left = int(line["qty"]), int(line["detail"])
@@ -415,6 +418,20 @@ class Client:
     async def breakers(self) -> list[price_views.BreakerView]:
         """Every market's prices and breaker, and that of all together, as one node says."""
         return await self._view_list("breakers", price_views.BreakerView)
+
+    async def contracts(self) -> list[position_views.ContractView]:
+        """Every perpetual market's terms, open interest and funding, as one node says."""
+        return await self._view_list("contracts", position_views.ContractView)
+
+    async def positions(self, account: int | None = None) -> list[position_views.PositionView]:
+        """An account's positions, as one node says: lots, and base units of the quote asset."""
+        chosen = self.account if account is None else account
+        return await self._view_list("positions", position_views.PositionView, chosen)
+
+    async def margin(self, account: int | None = None) -> list[position_views.MarginView]:
+        """An account's equity and margins by settlement asset, in base units, as one node says."""
+        chosen = self.account if account is None else account
+        return await self._view_list("margin", position_views.MarginView, chosen)
 
     async def listing(self, refresh: bool = False) -> Listing:
         """Assets and markets as f+1 nodes tell them alike: one that lied about a tick could make us sign

@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from engine.records import EVERY_MARKET, STP_SHIFT, TIF_SHIFT, Op, SelfTrade, Side, TimeInForce
+from engine.records import EVERY_MARKET, REDUCE_ONLY, STP_SHIFT, TIF_SHIFT, Op, SelfTrade, Side, TimeInForce
 from node.client.errors import UnitError
 
 T = TypeVar("T")
@@ -18,9 +18,12 @@ def new(
     qty: int,
     tif: TimeInForce = TimeInForce.GTC,
     self_trade: SelfTrade = SelfTrade.CANCEL_TAKER,
+    reduce_only: bool = False,
 ) -> OrderTuple:
     """A new order: price in ticks, qty in lots. For MARKET orders the price is the protection price."""
     flags = int(side) | int(tif) << TIF_SHIFT | int(self_trade) << STP_SHIFT
+    if reduce_only:
+        flags |= REDUCE_ONLY
     return (Op.NEW, flags, market, account, client_order_id, price, qty)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from engine.envelope import orders_array
-from engine.records import EVERY_MARKET, Op, SelfTrade, Side, TimeInForce
+from engine.records import EVERY_MARKET, REDUCE_ONLY, Op, SelfTrade, Side, TimeInForce
 from node.client import orders
 from node.client.errors import UnitError
 from tests.helpers.venue import flags
@@ -15,6 +15,11 @@ from tests.helpers.venue import flags
 def test_a_new_order_says_what_was_asked(side, tif, self_trade):
     order = orders.new(3, 7, 11, side, 100, 5, tif, self_trade)
     assert order == (Op.NEW, flags(side, tif, self_trade), 3, 7, 11, 100, 5)
+
+
+def test_an_order_may_be_reduce_only():
+    order = orders.new(3, 7, 11, Side.SELL, 100, 5, reduce_only=True)
+    assert order[1] == flags(Side.SELL) | REDUCE_ONLY
 
 
 def test_other_operations_fill_only_their_own_fields():
