@@ -139,6 +139,12 @@ def test_what_an_order_would_lose_against_the_mark_price_is_asked_for_too(floor)
     assert run(floor, new(1, 2, BUY, 105, 222))[0] == [0]
 
 
+def test_what_one_order_would_lose_is_not_made_up_for_by_what_another_would_win(floor):
+    # A bid far below the mark price would win 270 a lot; one at 105 loses 15, and asks for 30 of margin.
+    assert run(floor, new(1, 1, BUY, 10, 1000), new(1, 2, BUY, 105, 1000))[0] == [0, 0]
+    assert run(floor, new(1, 3, BUY, 105, 889), new(1, 3, BUY, 105, 888))[0] == [Code.MARGIN_TOO_LOW, 0]
+
+
 @pytest.mark.parametrize(("side", "good", "bad"), [(BUY, 110, 111), (SELL, 90, 89)])
 def test_no_order_is_worse_than_the_mark_price_by_more_than_the_collar(floor, side, good, bad):
     assert run(floor, new(1, 1, side, bad, 1), new(1, 2, side, good, 1))[0] == [Code.FAR_FROM_MARK, 0]
