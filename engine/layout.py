@@ -84,6 +84,7 @@ class AssetAlarm(IntEnum):
     DEPEGGED = 1  # off its anchor: less collateral, nothing new borrowed against it or of it
     OUTFLOW_LIMITED = 2  # `outflow_left` counts
     WITHDRAWALS_PAUSED = 4
+    DEFICIT = 8  # positions settled in it lost more than their accounts had, and nobody has paid yet
 
 
 BALANCE = np.dtype(
@@ -251,7 +252,9 @@ POSITION = np.dtype(
         ("quote_row", "<i4"),  # the account's balance row in the settlement asset
         ("prev_own", "<i4"),  # the account's positions; also links the free list
         ("next_own", "<i4"),
-        ("reserved", "u1", (28,)),
+        ("reserved_word", "<i4"),
+        ("cooldown_ms", "<i8"),  # ledger time before which no further part of it is liquidated
+        ("reserved", "u1", (16,)),
     ]
 )  # 128 bytes
 

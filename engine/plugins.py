@@ -10,6 +10,7 @@ from engine.conditional.plugin import ConditionalPlugin
 from engine.fees.plugin import FeesPlugin
 from engine.genesis import Genesis
 from engine.lifetimes.plugin import LifetimesPlugin
+from engine.liquidation.plugin import LiquidationPlugin
 from engine.markets.plugin import MarketsPlugin
 from engine.oracle.plugin import OraclePlugin
 from engine.perpetuals.plugin import PerpetualsPlugin
@@ -32,6 +33,7 @@ def make_plugins(genesis: Genesis) -> tuple[Plugin, ...]:
         AuctionsPlugin(genesis),
         ConditionalPlugin(),
         PerpetualsPlugin(),
+        LiquidationPlugin(),
         FeesPlugin(genesis),
         SettlementPlugin(genesis),
         ValidatorsPlugin(genesis),

@@ -119,6 +119,7 @@ class Kind(IntEnum):
     POSITION = (
         13  # a visit to one. qty: cash moved to it; fee: funding charged; detail: what it is owed still
     )
+    LIQUIDATION = 14  # a stage of closing a position under water; see engine.liquidation.tables.Stage
     FEE = 15  # what a trade's fee became afterwards; see FeeLine
     SETTLEMENT = 17  # obligations; see SettlementLine
     APPLIED = 18  # a change that waited is in force, or was dropped with this code; detail is its number
@@ -245,6 +246,7 @@ class Code(IntEnum):
     UNKNOWN_SCORER = 93
     POSITION_OPEN = 94  # only a flat position without orders changes between cross and isolated
     ASSET_BACKS_ANOTHER = 95  # an asset backs positions in one settlement asset only
+    DEFICIT_OPEN = 100  # losses in this asset are not covered yet: nothing is paid out
     REBATE_TOO_HIGH = 110  # above the lowest taker's fee of its schedule, which would have to pay it
     UNKNOWN_SCHEDULE = 111
     UNKNOWN_FEE_ASSET = 112

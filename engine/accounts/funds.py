@@ -127,10 +127,12 @@ def _check_asset_and_account(state: State, asset: int, account: int) -> Code:
 
 
 def _check_outflow(state: State, asset: int, amount: int) -> Code:
-    """Breakers let so much of the asset leave now."""
+    """Nothing leaves while losses are uncovered; breakers let so much of the asset leave now."""
     alarms = state.assets.columns["alarms"].item(asset)
     if alarms & AssetAlarm.WITHDRAWALS_PAUSED:
         return Code.WITHDRAWALS_PAUSED
+    if alarms & AssetAlarm.DEFICIT:
+        return Code.DEFICIT_OPEN
     is_limited = alarms & AssetAlarm.OUTFLOW_LIMITED
     too_much = is_limited and amount > state.assets.columns["outflow_left"].item(asset)
     return Code.OUTFLOW_LIMIT if too_much else Code.OK

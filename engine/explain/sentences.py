@@ -61,6 +61,7 @@ SENTENCES: dict[Code, str] = {
     Code.UNKNOWN_SCORER: "there is no such scorer",
     Code.POSITION_OPEN: "only a flat position without orders changes between cross and isolated",
     Code.ASSET_BACKS_ANOTHER: "the asset backs positions in another settlement asset",
+    Code.DEFICIT_OPEN: "losses in this asset are not covered yet",
     Code.UNKNOWN_COMMAND: "no plugin of this ledger knows the command",
     Code.BAD_ARGUMENT: "an argument is out of bounds",
     Code.UNKNOWN_ASSET: "there is no such asset",

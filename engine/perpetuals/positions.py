@@ -58,6 +58,7 @@ def find_or_open_position(core: Core, account: int, market_row: int, quote_row: 
     position.market = market_row
     position["flags"] = _LIVE
     position.quote_row = quote_row
+    position.cooldown_ms = 0
     position.funding_whole = perpetual.funding_whole
     position.funding_part = perpetual.funding_part
     core.positions.dirty[row >> POSITION_PAGE] = 1
