@@ -22,10 +22,15 @@ pytestmark = pytest.mark.trio
 
 
 def flip(machine: Machine) -> None:
-    """What a bad memory cell does: one balance has a unit more."""
-    balances = machine.state.balances
-    balances.columns["available"][1] += 1
-    balances.mark(1)
+    """What no machine can find alone: a unit stands in the wrong balance, and the sum is right."""
+    state, columns = machine.state, machine.state.balances.columns
+    used = state.used(state.balances)
+    same = columns["asset"][:used] == columns["asset"][1]
+    other = next(row for row in range(used) if row != 1 and same[row] and columns["available"][row] > 0)
+    columns["available"][1] += 1
+    columns["available"][other] -= 1
+    for row in (1, other):
+        state.balances.mark(row)
 
 
 async def diverge(cluster: LocalCluster, victim: int = 3) -> int:

@@ -46,6 +46,7 @@ async def _bank(tmp_path: Path, n: int = 4) -> AsyncIterator[tuple[MemoryNetwork
                 row = state.add_balance(account, 0)
                 state.balances.columns["available"][row] = 100
                 state.balances.mark(row)
+                state.assets.columns["deposited"][0] += 100
             yield net, venue
 
 
