@@ -10,18 +10,22 @@ every inlined rule is an atomic pair, and matching runs six times slower.
 
 `kernel` marks an entry point, `inlined` one rule of a kernel: LLVM merges it into its caller, so
 that splitting the rulebook into small functions costs nothing at run time. `outlined` is a rule too
-rare or too large for that: it is compiled once, however many callers it has. Division by zero gives 0
-in compiled code (`error_model="numpy", _nrt=False`); no kernel divides by anything that may be zero.
+rare or too large for that: it is compiled once, however many callers it has. Only a `kernel`, or an
+inlined rule that is `shared`, can be called from Python: what unpacks a bundle of forty arrays for C takes
+longer to compile than most rules, and rules go without it. Division by zero gives 0 in
+compiled code (`error_model="numpy", _nrt=False`); no kernel divides by anything that may be zero.
 """
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import blake3
 import numba
 import numpy as np
+from numba.core.registry import CPUDispatcher
 
 _ROOT = Path(__file__).resolve().parent
 _CONSTANTS = (
@@ -102,9 +106,30 @@ def decorators_for(file: str) -> Decorators:
     return Decorators(decorator(), decorator(forceinline=True), decorator())
 
 
+_FOR_KERNELS: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+class _Rule(CPUDispatcher):  # type: ignore[misc]
+    """A compiled function without an entry for Python."""
+
+    def __call__(self, *args: Any) -> NoReturn:
+        raise TypeError(f"{self.py_func.__qualname__} is a rule of kernels: make it @shared or a @kernel")
+
+
+def _rule(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    def decorate(function: Callable[..., Any]) -> Any:
+        compiled = numba.njit(**_OPTIONS, **_FOR_KERNELS, **options)(function)
+        if isinstance(compiled, CPUDispatcher):  # else kernels run interpreted
+            compiled.__class__ = _Rule
+        return compiled
+
+    return decorate
+
+
 kernel: Any = numba.njit(**_OPTIONS)
-inlined: Any = numba.njit(**_OPTIONS, forceinline=True)
-outlined: Any = kernel
+shared: Any = numba.njit(**_OPTIONS, forceinline=True)
+inlined: Any = _rule(forceinline=True)
+outlined: Any = _rule()
 
 
 @inlined

@@ -4,7 +4,7 @@ Every amount, notional and supply is an int64 in 0..AMOUNT_MAX = 2^62 − 1, so 
 wraps. A product is bounded before it is made: `product_fits(a, b)`, then `a * b`.
 """
 
-from engine.compiled import inlined
+from engine.compiled import inlined, shared
 from engine.records import AMOUNT_MAX
 
 E6 = 1_000_000  # rates are millionths
@@ -14,7 +14,7 @@ NOTIONAL_MAX = 2**54  # quote units of a perpetual market's open interest at its
 _SAFE_FACTOR = 1 << 31
 
 
-@inlined
+@shared
 def product_fits(a: int, b: int) -> bool:
     """Whether a × b ≤ AMOUNT_MAX, for a in 1..AMOUNT_MAX and b in 0..AMOUNT_MAX."""
     if a < _SAFE_FACTOR and b < _SAFE_FACTOR:  # spares the division nearly always
@@ -22,7 +22,7 @@ def product_fits(a: int, b: int) -> bool:
     return bool(b <= AMOUNT_MAX // a)
 
 
-@inlined
+@shared
 def fee_rounded_up(amount: int, rate_e6: int) -> int:
     """⌈amount × rate_e6 / 10^6⌉, never more than `amount`: what the venue takes from what one side receives.
 

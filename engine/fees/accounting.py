@@ -8,7 +8,7 @@ import numpy as np
 
 from engine.clearing.balances import find_or_open_balance
 from engine.clearing.settle import credit
-from engine.compiled import inlined, kernel, outlined, widen
+from engine.compiled import inlined, kernel, outlined, shared, widen
 from engine.fees.tables import (
     DAY_SLOTS,
     DAY_UNITS_MAX,
@@ -154,7 +154,7 @@ def _settle_afterwards(
     return used
 
 
-@inlined
+@shared
 def _convert(market: np.record, is_base: bool, fee: int, other: np.record, discount_e6: int) -> int:
     """What a fee in an asset of `market` costs in the base asset of `other`; 0: nobody can tell.
 

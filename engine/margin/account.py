@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine.compiled import inlined, outlined, widen
+from engine.compiled import inlined, kernel, outlined, shared, widen
 from engine.fixed_point import E6, fee_rounded_up
 from engine.layout import NONE, Core, MarginMode, PositionFlag
 from engine.margin.collateral import collateral_value
@@ -58,7 +58,7 @@ class Exposure(NamedTuple):
     order_loss: int  # what its open orders would lose against the mark price if they filled
 
 
-@outlined
+@kernel
 def assess(core: Core, account: int, pool_row: int, change: Change) -> Assessment:
     """An account's cross-margined positions in one settlement asset, after `change`."""
     asset = widen(core.pools.rows[pool_row].asset)
@@ -95,7 +95,7 @@ def assess(core: Core, account: int, pool_row: int, change: Change) -> Assessmen
     return Assessment(UNKNOWN if unknown else equity, initial, maintenance)
 
 
-@outlined
+@kernel
 def assess_isolated(core: Core, row: int, change: Change) -> Assessment:
     """One isolated position against its own collateral, after `change`."""
     position = core.positions.rows[row]
@@ -108,25 +108,25 @@ def assess_isolated(core: Core, row: int, change: Change) -> Assessment:
     return Assessment(equity, initial, exposure.maintenance)
 
 
-@inlined
+@shared
 def account_equity(core: Core, account: int, pool_row: int) -> int:
     """Cash, collateral after haircuts, and what cross positions are worth. UNKNOWN without a mark price."""
     return assess(core, account, pool_row, NO_CHANGE).equity
 
 
-@inlined
+@shared
 def initial_margin(core: Core, account: int, pool_row: int) -> int:
     """What the account's cross positions and open orders ask for before it may take more risk."""
     return assess(core, account, pool_row, NO_CHANGE).initial
 
 
-@inlined
+@shared
 def maintenance_margin(core: Core, account: int, pool_row: int) -> int:
     """The equity below which the account is liquidated."""
     return assess(core, account, pool_row, NO_CHANGE).maintenance
 
 
-@inlined
+@shared
 def unrealised_pnl(core: Core, position: np.record) -> int:
     """What closing the position at the mark price would realise, quote units; 0 without a mark price."""
     market = core.markets.rows[position.market]

@@ -7,12 +7,12 @@ lot never asks for more than its own share at the highest rate, and a rounding.
 
 import numpy as np
 
-from engine.compiled import inlined, outlined, widen
+from engine.compiled import kernel, shared, widen
 from engine.fixed_point import fee_rounded_up
 from engine.layout import Core
 
 
-@outlined
+@kernel
 def compute_risk(core: Core, market: np.record, lots: int) -> tuple[int, int]:
     """(initial, maintenance) margin of `lots` ≥ 0 at the mark price, quote units, rounded up.
 
@@ -33,7 +33,7 @@ def compute_risk(core: Core, market: np.record, lots: int) -> tuple[int, int]:
     return max(initial, fee_rounded_up(notional, widen(perpetual.scan_ppm))), maintenance
 
 
-@inlined
+@shared
 def base_of_next(base: int, notional: int, rate_ppm: int) -> int:
     """Margin of a position that fills a tier of `notional` quote units to its end."""
     return base + fee_rounded_up(notional, rate_ppm)

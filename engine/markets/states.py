@@ -6,7 +6,7 @@ into an order.
 
 from enum import IntEnum
 
-from engine.compiled import inlined
+from engine.compiled import shared
 
 
 class MarketStatus(IntEnum):
@@ -46,7 +46,7 @@ ALLOWED = (
 )
 
 
-@inlined
+@shared
 def allows(status: int, actions: int) -> bool:
     """Whether a market in `status` takes all of `actions`, bits of `Action`."""
     return (ALLOWED[status] & actions) == actions

@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import config, types
 from numba.extending import intrinsic
 
-from engine.compiled import inlined, kernel
+from engine.compiled import inlined, kernel, shared
 from engine.layout import NONE
 
 _HEADER = 8
@@ -46,7 +46,7 @@ def rebuild_ladder(ladder: np.ndarray, levels: np.ndarray, used: int) -> None:
             occupy(ladder, row)
 
 
-@inlined
+@shared
 def occupy(ladder: np.ndarray, row: int) -> None:
     """Mark a level row as occupied, which it was not."""
     position = np.int64(row)
@@ -59,7 +59,7 @@ def occupy(ladder: np.ndarray, row: int) -> None:
         position >>= 6
 
 
-@inlined
+@shared
 def vacate(ladder: np.ndarray, row: int) -> None:
     """Mark a level row as empty, which it was not."""
     position = np.int64(row)
@@ -72,7 +72,7 @@ def vacate(ladder: np.ndarray, row: int) -> None:
         position >>= 6
 
 
-@inlined
+@shared
 def next_occupied(ladder: np.ndarray, row: int) -> int:
     """Lowest occupied level row above `row`, or NONE."""
     position = np.int64(row)
@@ -85,7 +85,7 @@ def next_occupied(ladder: np.ndarray, row: int) -> int:
     return NONE
 
 
-@inlined
+@shared
 def previous_occupied(ladder: np.ndarray, row: int) -> int:
     """Highest occupied level row below `row`, or NONE."""
     position = np.int64(row)

@@ -13,7 +13,7 @@ import numpy as np
 from engine.clearing.balances import can_open_balance, find_or_open_balance
 from engine.clearing.holds import compute_hold
 from engine.clearing.settle import settle_taker
-from engine.compiled import inlined, outlined, widen
+from engine.compiled import inlined, kernel, outlined, widen
 from engine.layout import NONE, Core, MarketKind
 from engine.margin.spending import may_spend
 from engine.markets.states import Action, allows
@@ -189,7 +189,7 @@ def find_own_order(core: Core, op: np.record) -> int:
     return row
 
 
-@outlined
+@kernel
 def cancel_all(core: Core, op: np.record, events: np.ndarray, used: int) -> tuple[int, int, int]:
     """Cancel the account's live orders that the operation selects. Returns (code, orders, events used).
 

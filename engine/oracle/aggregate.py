@@ -11,7 +11,7 @@ in the shares of the rules, which round down.
 
 import numpy as np
 
-from engine.compiled import inlined, kernel, outlined, widen
+from engine.compiled import inlined, kernel, outlined, shared, widen
 from engine.fixed_point import share_rounded_down
 from engine.layout import PriceStatus, Rows
 from engine.oracle.tables import FEED_PAGE, REPORT_PAGE, REPORTERS_PER_FEED_MAX
@@ -21,7 +21,7 @@ SCRATCH_LENGTH = 4 * REPORTERS_PER_FEED_MAX
 _VOTES = REPORTERS_PER_FEED_MAX  # where votes begin in the scratch
 
 
-@inlined
+@shared
 def reports_needed(reporters: int) -> int:
     """How many of n reporters must have reported: 2f + 1, and more than half."""
     return max(2 * ((reporters - 1) // 3) + 1, reporters // 2 + 1)

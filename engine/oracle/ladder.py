@@ -14,7 +14,7 @@ ladder: it trades and calls auctions as markets always did, and nothing is margi
 
 from enum import IntEnum
 
-from engine.compiled import inlined
+from engine.compiled import shared
 
 
 class PriceAction(IntEnum):
@@ -41,7 +41,7 @@ ALLOWED = (
 )
 
 
-@inlined
+@shared
 def price_allows(status: int, actions: int) -> bool:
     """Whether a price of `status` allows all of `actions`, bits of `PriceAction`."""
     return (ALLOWED[status] & actions) == actions

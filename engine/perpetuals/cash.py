@@ -14,7 +14,7 @@ Bound for all of it: |unsettled| stays below 2^56 (see `engine.perpetuals.admiss
 import numpy as np
 
 from engine.clearing.settle import credit
-from engine.compiled import inlined, outlined
+from engine.compiled import inlined, kernel, outlined
 from engine.layout import BALANCE_PAGE, POOL_PAGE, POSITION_PAGE, Core, PositionFlag
 
 _ISOLATED = PositionFlag.ISOLATED.value
@@ -29,7 +29,7 @@ def book_pnl(pool: np.record, position: np.record, amount: int) -> None:
     pool.claims += max(after, 0) - max(before, 0)
 
 
-@outlined
+@kernel
 def settle_cash(core: Core, pool_row: int, row: int) -> int:
     """Move what a position owes into the pool, or what it is owed out of it, as far as there is cash.
 
@@ -82,7 +82,7 @@ def pay_venue(core: Core, pool_row: int) -> None:
         core.pools.dirty[pool_row >> POOL_PAGE] = 1
 
 
-@outlined
+@kernel
 def move_collateral(core: Core, pool_row: int, row: int, amount: int) -> None:
     """Move `amount` from what the account has available into an isolated position; negative: back."""
     position, pool = core.positions.rows[row], core.pools.rows[pool_row]

@@ -9,7 +9,7 @@ in millionths, which becomes the venue's by whole units.
 
 import numpy as np
 
-from engine.compiled import inlined, outlined
+from engine.compiled import outlined, shared
 from engine.fixed_point import E6
 from engine.layout import PERPETUAL_PAGE, POOL_PAGE, POSITION_PAGE, Core, PriceStatus
 from engine.perpetuals.cash import book_pnl
@@ -19,7 +19,7 @@ PREMIUM_PPM_MAX = 100_000  # of one sample: no single moment decides
 GAP_MS_MAX = 60_000  # how long one sample counts at most: halts count for nothing
 
 
-@inlined
+@shared
 def funding_owed(perpetual: np.record, position: np.record) -> int:
     """Quote units that a position owes for funding since it was last charged, rounded up; negative: it gets.
 
@@ -112,7 +112,7 @@ def give_residue_to_venue(core: Core, perpetual_row: int) -> None:
         core.perpetuals.dirty[perpetual_row >> PERPETUAL_PAGE] = 1
 
 
-@inlined
+@shared
 def divide_towards_zero(a: int, b: int) -> int:
     """a / b without its fraction, b > 0."""
     return a // b if a >= 0 else -(-a // b)

@@ -7,7 +7,7 @@ comes by; so whoever holds open lots, a claim or a debt keeps the row. Free rows
 
 import numpy as np
 
-from engine.compiled import inlined, outlined, widen
+from engine.compiled import inlined, kernel, outlined, widen
 from engine.layout import ACCOUNT_PAGE, NONE, POSITION_PAGE, Core, PositionFlag
 from engine.tables.index import find_position, hash_pair, index_insert, index_remove
 
@@ -27,7 +27,7 @@ def lots_of(core: Core, row: int) -> int:
     return 0 if row == NONE else core.positions.rows[row].qty
 
 
-@outlined
+@kernel
 def can_open_position(core: Core, account: int) -> bool:
     """Whether the account may have one more position, and the table has a row for it."""
     counters = core.counters.rows[0]
@@ -43,7 +43,7 @@ def can_open_position(core: Core, account: int) -> bool:
     return False
 
 
-@outlined
+@kernel
 def find_or_open_position(core: Core, account: int, market_row: int, quote_row: int) -> int:
     """Row of an account's position, opened flat if there is none. Caller asked `can_open_position`."""
     row = position_of(core, account, market_row)

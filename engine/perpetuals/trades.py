@@ -7,14 +7,14 @@ what rounding left out stays in the cost of the other lots, to the last of them.
 
 import numpy as np
 
-from engine.compiled import outlined
+from engine.compiled import kernel, outlined
 from engine.fixed_point import fee_rounded_up, part_rounded_down, part_rounded_up
 from engine.layout import PERPETUAL_PAGE, POOL_PAGE, POSITION_PAGE, Core
 from engine.perpetuals.cash import book_pnl, pay_fee, settle_cash
 from engine.perpetuals.funding import charge_funding
 
 
-@outlined
+@kernel
 def change_hands(core: Core, market_row: int, buyer: int, seller: int, price: int, qty: int) -> None:
     """`qty` lots move from position row `seller` to position row `buyer` at `price` ticks, without fees.
 

@@ -7,11 +7,11 @@ the heap never holds more than there are orders and accounts. Earlier comes firs
 
 import numpy as np
 
-from engine.compiled import inlined, outlined
+from engine.compiled import inlined, kernel
 from engine.layout import ACCOUNT_PAGE, ALARM_PAGE, TERMS_PAGE, Core
 
 
-@outlined
+@kernel
 def set_alarm(core: Core, who: int, time_ms: int) -> None:
     """Ring for `who` at `time_ms`, and not when it was set to before. Caller reserved a row."""
     place = _find(core, who)
@@ -23,7 +23,7 @@ def set_alarm(core: Core, who: int, time_ms: int) -> None:
     _sift(core, place, time_ms, who)
 
 
-@outlined
+@kernel
 def drop_alarm(core: Core, who: int) -> None:
     """Forget the alarm of `who`, if there is one."""
     place = _find(core, who)

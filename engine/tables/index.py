@@ -13,7 +13,7 @@ Every product here stays below 2^63, so interpreted and compiled hashes are equa
 
 import numpy as np
 
-from engine.compiled import inlined, kernel
+from engine.compiled import inlined, kernel, shared
 from engine.layout import NONE
 
 INDEX_SLOTS_MIN = 64
@@ -28,7 +28,7 @@ def new_index(rows: int, seed: int) -> np.ndarray:
     return index
 
 
-@inlined
+@shared
 def mix(x: int) -> int:
     """A bijection of 32-bit integers in which every input bit moves about half of the output bits.
 
@@ -41,13 +41,13 @@ def mix(x: int) -> int:
     return x ^ (x >> 15)
 
 
-@inlined
+@shared
 def slot_mask(index: np.ndarray) -> int:
     """What turns a hash into a slot."""
     return index.shape[0] - 2
 
 
-@inlined
+@shared
 def hash_pair(index: np.ndarray, a: int, b: int) -> int:
     """31-bit hash of a (0..2^32 − 1) and b (any int64) under the seed of `index`.
 
@@ -61,7 +61,7 @@ def hash_pair(index: np.ndarray, a: int, b: int) -> int:
     return mix((x + first * 0x1E3779B1) & _LOW_32) >> 1
 
 
-@inlined
+@shared
 def index_insert(index: np.ndarray, hashed: int, row: int) -> None:
     """Add `row`, which is not in the index yet. Caller ensures load stays at most one half."""
     mask = slot_mask(index)
@@ -71,7 +71,7 @@ def index_insert(index: np.ndarray, hashed: int, row: int) -> None:
     index[slot] = (hashed << 32) | (row + 1)
 
 
-@inlined
+@shared
 def index_remove(index: np.ndarray, hashed: int, row: int) -> None:
     """Remove `row`, which is in the index under `hashed`, and close the gap behind it."""
     mask = slot_mask(index)
@@ -98,7 +98,7 @@ def _close_gap(index: np.ndarray, gap: int, mask: int) -> None:
     index[gap] = 0
 
 
-@inlined
+@shared
 def find_order(index: np.ndarray, orders: np.ndarray, account: int, client_order_id: int) -> int:
     """Row of an account's live order, or NONE."""
     mask = slot_mask(index)
@@ -113,7 +113,7 @@ def find_order(index: np.ndarray, orders: np.ndarray, account: int, client_order
     return NONE
 
 
-@inlined
+@shared
 def find_balance(index: np.ndarray, balances: np.ndarray, account: int, asset: int) -> int:
     """Row of an account's balance in one asset, or NONE."""
     mask = slot_mask(index)
@@ -128,7 +128,7 @@ def find_balance(index: np.ndarray, balances: np.ndarray, account: int, asset: i
     return NONE
 
 
-@inlined
+@shared
 def find_grant(index: np.ndarray, grants: np.ndarray, key: int, account: int) -> int:
     """Row of the grant that `key` (a row of the key table) holds on `account`, or NONE."""
     mask = slot_mask(index)
@@ -143,7 +143,7 @@ def find_grant(index: np.ndarray, grants: np.ndarray, key: int, account: int) ->
     return NONE
 
 
-@inlined
+@shared
 def find_position(index: np.ndarray, positions: np.ndarray, account: int, market: int) -> int:
     """Row of an account's position in one market, or NONE."""
     mask = slot_mask(index)
