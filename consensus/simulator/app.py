@@ -17,6 +17,7 @@ PAYLOAD_MAGIC = b"sim1"
 CHANGE_MAGIC = b"simC"
 _HEAD = len(PAYLOAD_MAGIC) + 1 + 8
 _ENTRY = 8 + PUBLIC_KEY_SIZE
+_SEAL = 16
 REMOVED = bytes(PUBLIC_KEY_SIZE)
 CHANGES_MAX = 16
 
@@ -29,14 +30,22 @@ def make_payload(number: int, orders: int) -> bytes:
 def make_change(number: int, *changes: tuple[int, bytes]) -> bytes:
     """A micro-batch that schedules new validators: (id, key), or (id, REMOVED). None: a wedge."""
     entries = [replica.to_bytes(8, "little") + key for replica, key in changes]
-    return CHANGE_MAGIC + bytes([1]) + number.to_bytes(8, "little") + b"".join(entries)
+    body = CHANGE_MAGIC + bytes([1]) + number.to_bytes(8, "little") + b"".join(entries)
+    return body + _seal(body)
 
 
 def is_well_formed(payload: bytes) -> bool:
     """What a node's admission would say of a micro-batch from a peer."""
-    entries, rest = divmod(len(payload) - _HEAD, _ENTRY)
+    if payload.startswith(PAYLOAD_MAGIC):
+        return len(payload) == _HEAD
+    entries, rest = divmod(len(payload) - _HEAD - _SEAL, _ENTRY)
     is_change = payload.startswith(CHANGE_MAGIC) and 0 <= entries <= CHANGES_MAX and rest == 0
-    return is_change or (payload.startswith(PAYLOAD_MAGIC) and len(payload) == _HEAD)
+    return is_change and payload.endswith(_seal(payload[:-_SEAL]))
+
+
+def _seal(body: bytes) -> bytes:
+    """Stands for the venue's signature: a liar that changes a change has nothing that counts."""
+    return digest("simulator.change", body)[:_SEAL]
 
 
 class ChainApp:
@@ -98,7 +107,7 @@ class ChainApp:
         if self.boundary:
             return
         keys = {member.id: member.key for member in self._members}
-        for at in range(_HEAD, len(payload), _ENTRY):
+        for at in range(_HEAD, len(payload) - _SEAL, _ENTRY):
             replica, key = int.from_bytes(payload[at : at + 8], "little"), payload[at + 8 : at + _ENTRY]
             is_due = replica in keys or (key != REMOVED and replica not in self._used)
             if not is_due or keys.get(replica) == key:
